@@ -1,0 +1,37 @@
+# `make run` and `make test` do everything on a fresh machine: they need Python 3.11-3.13 and make, nothing else.
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: help setup run check test test-all clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+run: $(STAMP)  ## the main job on scikit-learn's digits: three arms, all labels and then 50 labels (under 5 minutes)
+	$(BIN)/python run.py
+	$(BIN)/python run.py experiment=few_labels
+
+setup: $(STAMP)  ## build .venv/ with every extra that the tests need
+
+check: $(STAMP)  ## lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: check  ## lint, types and the default tests
+	$(BIN)/pytest
+
+test-all: check  ## the same with the slow tests
+	$(BIN)/pytest -m "slow or not slow"
+
+clean:  ## remove the environment and caches (never runs/)
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(STAMP): pyproject.toml
+	@python=; for p in python3 python3.13 python3.12 python3.11; do \
+	  if $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' >/dev/null 2>&1; \
+	  then python=$$p; break; fi; done; \
+	if [ -z "$$python" ]; then echo "FitNets needs Python 3.11, 3.12 or 3.13 on PATH; found none"; exit 1; fi; \
+	echo "setting up .venv with $$($$python --version)"; test -x $(BIN)/python || $$python -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $(STAMP)

@@ -1,0 +1,106 @@
+"""From config to objects: the one place that turns a `_target_` into what it names, and hashes its source.
+
+A component is one Python file (or function) and one YAML with its dotted path under `_target_`.
+"""
+
+import ast
+import functools
+import hashlib
+import importlib.util
+import pkgutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def build(spec: Mapping[str, Any], *args: Any, **runtime: Any) -> Any:
+    """Call what `_target_` names with the other keys of `spec` and with what is known only at run time."""
+    options = {key: value for key, value in spec.items() if key != "_target_"}
+    return pkgutil.resolve_name(spec["_target_"])(*args, **options, **runtime)
+
+
+def targets(spec: Any) -> Iterator[str]:
+    """Every `_target_` inside a nested spec."""
+    if isinstance(spec, Mapping):
+        if isinstance(spec.get("_target_"), str):
+            yield spec["_target_"]
+        for value in spec.values():
+            yield from targets(value)
+
+
+def is_library(target: str) -> bool:
+    """Whether `target` comes from an installed package, whose version is recorded instead of its source."""
+    package = target.partition(".")[0]
+    found = importlib.util.find_spec(package)  # a top-level name: nothing is imported
+    origin = found and (found.origin or next(iter(found.submodule_search_locations or []), None))
+    return package != "fitnets" and origin is not None and "site-packages" in Path(origin).parts
+
+
+def problem_with(target: str) -> str | None:
+    """Why `target` cannot be found, judged by its source without importing it; None if it can (or is a library's)."""
+    module, _, name = target.rpartition(".")
+    if not module:
+        return f"{target!r} is no dotted path; write package.module.name"
+    if is_library(target):
+        return None
+    path = _file_of(module)
+    if path is None:
+        return f"there is no module {module!r}; a component needs one Python file and a YAML that names it"
+    names = _top_level_names(ast.parse(path.read_text()))
+    return None if name in names else f"{path.name} defines no {name!r}; it has: {', '.join(sorted(names))}"
+
+
+@functools.cache
+def source_hash(target: str) -> str:
+    """Hash of the file that defines `target` and of every file it imports from the same top-level package."""
+    if is_library(target):
+        return "library"
+    package = target.partition(".")[0]
+    todo, seen = [target.rpartition(".")[0]], {}
+    while todo:
+        module = todo.pop()
+        path = _file_of(module)
+        if path is not None and path not in seen:
+            seen[path] = hashlib.sha256(path.read_bytes()).hexdigest()
+            imported = _imported(ast.parse(path.read_text()), module)
+            todo += [name for name in imported if name.partition(".")[0] == package]
+    return hashlib.sha256("".join(sorted(seen.values())).encode()).hexdigest()
+
+
+def _file_of(module: str) -> Path | None:
+    try:
+        found = importlib.util.find_spec(module)  # imports parent packages only; ours are empty
+    except (ImportError, AttributeError, ValueError):
+        return None
+    return Path(found.origin) if found and found.origin and found.origin.endswith(".py") else None
+
+
+def _top_level_names(tree: ast.Module) -> set[str]:
+    names: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names |= {t.id for t in node.targets if isinstance(t, ast.Name)}
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+    return names
+
+
+def _imported(tree: ast.Module, module: str) -> Iterator[str]:
+    """Names of the modules that a file may import: `from a import b` may mean a or a.b."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                base = importlib.util.resolve_name("." * node.level + base, module.rpartition(".")[0])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def derive(seed: int, *words: object) -> int:
+    """A seed of its own for each purpose, so that drawing more for one does not move another."""
+    text = "/".join(str(word) for word in (seed, *words))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")

@@ -1,0 +1,132 @@
+"""The LightningDataModule: splits, which labels may be used, and batches as tensor operations."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+
+from fitnets.components import build, derive
+from fitnets.data.batches import EvalBatches, ShuffledBatches
+from fitnets.data.images import Images, class_balanced, without
+from fitnets.losses import UNLABELLED
+
+EVAL_BATCH = 512
+
+
+class Batch(NamedTuple):
+    """One batch: sample indices (B,), images (B, C, H, W) float32 standardised, labels (B,) int64.
+
+    Labels that the student may not see are UNLABELLED (only in training, with `dataset.labels=N`).
+    Indices count the training file, so they name the same sample in every stage; in the test part they count it.
+    """
+
+    index: Tensor
+    x: Tensor
+    y: Tensor
+
+
+class DataModule(LightningDataModule):
+    """Images as uint8 tensors on the training device; a batch is gathered and standardised there, with no workers.
+
+    Validation is split from train, class-balanced, by `split_seed`. Mean and spread come from the train part only.
+    `labels` is "all" or how many class-balanced training labels the hard loss may use; `only_labelled` draws
+    batches from those samples alone (plain backprop has no use for the others).
+    """
+
+    def __init__(
+        self,
+        dataset: Mapping[str, Any],
+        split_seed: int,
+        batch_size: int,
+        seed: int,
+        labels: int | str = "all",
+        only_labelled: bool = False,
+        first_epoch: int = 0,
+    ):
+        super().__init__()
+        self.dataset = dict(dataset)
+        self.split_seed = split_seed
+        self.batch_size = batch_size
+        self.seed = seed
+        self.labels = labels
+        self.only_labelled = only_labelled
+        self.first_epoch = first_epoch
+        self.images: Images | None = None
+
+    def setup(self, stage: str | None = None) -> None:
+        if self.images is not None:
+            return
+        source = {k: v for k, v in self.dataset.items() if k not in ("name", "val_fraction")}
+        self.images = data = build(source, split_seed=self.split_seed)
+        held_out = round(self.dataset["val_fraction"] * len(data.labels))
+        self.val_index = class_balanced(data.labels, held_out, derive(self.split_seed, "val"))
+        self.train_index = without(len(data.labels), self.val_index)
+
+        self.labelled_index = self.train_index
+        self.visible_labels = data.labels.clone()
+        if self.labels != "all":
+            chosen = class_balanced(
+                data.labels[self.train_index], int(self.labels), derive(self.split_seed, "labels")
+            )
+            self.labelled_index = self.train_index[chosen]
+            hidden = torch.ones(len(data.labels), dtype=torch.bool)
+            hidden[self.labelled_index] = False
+            self.visible_labels[hidden] = UNLABELLED
+
+        train = data.images[self.train_index].float()
+        self.mean = train.mean((0, 2, 3), keepdim=True)
+        self.std = train.std((0, 2, 3), keepdim=True).clamp(min=1e-6)
+        self.input_shape = tuple(data.images.shape[1:])
+        self.num_classes = len(data.class_names)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Updates per epoch: the training images (labelled or not) over the batch size, the same in every arm."""
+        return max(1, len(self.train_index) // self.batch_size)
+
+    def move_to(self, device: torch.device) -> None:
+        """Put the images where the network is, once."""
+        assert self.images is not None
+        moved = {name: getattr(self.images, name).to(device) for name in _TENSORS}
+        self.images = Images(**moved, class_names=self.images.class_names)
+        self.visible_labels = self.visible_labels.to(device)
+        self.mean, self.std = self.mean.to(device), self.std.to(device)
+
+    def standardised(self, index: Tensor) -> Tensor:
+        """Training-file images (B, C, H, W) as float32 with mean 0 and spread 1 a channel."""
+        assert self.images is not None
+        return (self.images.images[index].float() - self.mean) / self.std
+
+    def train_batch(self, index: Tensor) -> Batch:
+        return Batch(index, self.standardised(index), self.visible_labels[index])
+
+    def val_batch(self, index: Tensor) -> Batch:
+        assert self.images is not None
+        return Batch(index, self.standardised(index), self.images.labels[index])
+
+    def test_batch(self, index: Tensor) -> Batch:
+        assert self.images is not None
+        x = (self.images.test_images[index].float() - self.mean) / self.std
+        return Batch(index, x, self.images.test_labels[index])
+
+    def train_dataloader(self) -> ShuffledBatches:
+        return ShuffledBatches(
+            self.labelled_index if self.only_labelled else self.train_index,
+            self.batch_size,
+            self.batches_per_epoch,
+            self.seed,
+            self.train_batch,
+            first=self.first_epoch * self.batches_per_epoch,
+        )
+
+    def val_dataloader(self) -> EvalBatches:
+        return EvalBatches(self.val_index, EVAL_BATCH, self.val_batch)
+
+    def test_dataloader(self) -> EvalBatches:
+        assert self.images is not None
+        return EvalBatches(torch.arange(len(self.images.test_labels)), EVAL_BATCH, self.test_batch)
+
+
+_TENSORS = ("images", "labels", "test_images", "test_labels")

@@ -1,0 +1,68 @@
+"""The losses and schedules of the paper, as pure functions on tensors. Nothing here knows of Lightning or Hydra."""
+
+import math
+
+import torch.nn.functional as F
+from torch import Tensor
+
+UNLABELLED = -1  # a label that the hard loss skips
+
+
+def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """H(P_T^tau, P_S^tau), mean over the batch: both answers softened by the same temperature (paper eq. 1, 2).
+
+    Logits (B, K). Cross-entropy, not KL: the gradient is the same, the value differs by the teacher's entropy.
+    No tau^2 factor.
+    """
+    return F.cross_entropy(student_logits / temperature, (teacher_logits / temperature).softmax(1))
+
+
+def hard_cross_entropy(student_logits: Tensor, labels: Tensor) -> Tensor:
+    """H(y, P_S) at temperature 1, mean over the labelled samples of the batch; 0 if it has none.
+
+    Logits (B, K), labels (B,) with UNLABELLED where the label may not be used.
+    """
+    total = F.cross_entropy(student_logits, labels, ignore_index=UNLABELLED, reduction="sum")
+    return total / (labels != UNLABELLED).sum().clamp(min=1)
+
+
+def kd_loss(hard: Tensor, soft: Tensor, lambda_: float) -> Tensor:
+    """Paper eq. 2: the hard term has weight 1, the soft term lambda, which is annealed (see lambda_at)."""
+    return hard + lambda_ * soft
+
+
+def hinton_loss(hard: Tensor, soft: Tensor, temperature: float, alpha: float) -> Tensor:
+    """Hinton et al. 2015, section 2: a convex mix with weight alpha on the soft term, scaled by tau^2."""
+    return (1 - alpha) * hard + alpha * temperature**2 * soft
+
+
+def lambda_at(epoch: int, epochs: int, start: float, end: float, fraction: float) -> float:
+    """Weight of the soft term in an epoch (from 0): start -> end, linear over a fraction of the KD stage.
+
+    It stands at `start` in the first epoch, reaches `end` in the last epoch of that fraction and stays there.
+    """
+    last = max(1, round(fraction * epochs) - 1)
+    return start + (end - start) * min(1.0, epoch / last)
+
+
+HINT_REDUCTIONS = {
+    "example": "half the squared norm per example, mean over the batch (paper eq. 3)",
+    "mean": "mean over all elements (torch's MSELoss)",
+    "code": "the original code's: summed over image rows only, halved, then the mean",
+}
+
+
+def hint_loss(predicted: Tensor, hint: Tensor, reduction: str = "example") -> Tensor:
+    """Squared distance of the regressor's output and the hint, each (B, C, H, W) or (B, D). Paper eq. 3.
+
+    `reduction` is one of HINT_REDUCTIONS; for 7x7x192 maps "example" is 4,704 times and "code" 3.5 times "mean".
+    """
+    if reduction == "mean":
+        return F.mse_loss(predicted, hint)
+    summed_over = {"example": hint[0].numel(), "code": hint.shape[2] if hint.ndim == 4 else hint.shape[1]}
+    return F.mse_loss(predicted, hint) * summed_over[reduction] / 2
+
+
+def cosine(step: int, steps: int) -> float:
+    """Factor on the learning rate: 1 at the first update, towards 0 after the last."""
+    return 0.5 * (1 + math.cos(math.pi * step / steps))

@@ -1,0 +1,118 @@
+"""The callback that keeps what a stage must not lose: figures over time, best weights, everything to resume."""
+
+import csv
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint
+from torch import Tensor
+
+Weights = dict[str, dict[str, Tensor]]  # by network ("student", "regressor", "teacher"), then by tensor
+
+
+class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures are complete
+    """Writes `metrics.csv` (a row an epoch), holds the best weights, and saves `last.ckpt` every so many seconds.
+
+    A stage resumed from `last.ckpt` ends bit-equal: beside Lightning's own state it holds the history, the best
+    weights so far, torch's random state and the running means; the data order's position is kept by its loader.
+    When it is saved has no influence on the result.
+    """
+
+    def __init__(self, folder: Path, checkpoint_seconds: float):
+        self.folder = folder
+        self.checkpoint_seconds = checkpoint_seconds
+        self.history: list[dict[str, float]] = []
+        self.best: dict[str, Any] | None = None  # rank, epoch, weights
+        self.seconds_before = 0.0
+        self._random_state: list[Tensor] | None = None
+
+    # ------------------------------------------------------------------------------ during training
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.started = self.saved = time.monotonic()
+        if self._random_state is not None:
+            torch.set_rng_state(self._random_state[0])
+            if len(self._random_state) > 1:
+                torch.cuda.set_rng_state(self._random_state[1])
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not trainer.is_last_batch:  # an epoch's last batch is saved with the epoch, after validation
+            self._save_if_due(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        figures = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        row = {"epoch": trainer.current_epoch + 1, "updates": trainer.global_step}
+        row["train/lr"] = trainer.optimizers[0].param_groups[0]["lr"]
+        self.history.append(row | figures)
+        rank = [figures[name] * (1 if mode == "max" else -1) for name, mode in pl_module.best_by]
+        if self.best is None or rank > self.best["rank"]:
+            weights = {name: copied(net.state_dict()) for name, net in pl_module.nets.items()}
+            self.best = {"rank": rank, "epoch": trainer.current_epoch + 1, "weights": weights}
+        self._write_history()
+        if trainer.current_epoch + 1 < (trainer.max_epochs or 0):
+            self._save_if_due(trainer)
+
+    def _save_if_due(self, trainer: Trainer) -> None:
+        if time.monotonic() - self.saved >= self.checkpoint_seconds:
+            partial = self.folder / "partial.ckpt"
+            trainer.save_checkpoint(partial)
+            os.replace(partial, self.folder / "last.ckpt")  # whole or not at all
+            self.saved = time.monotonic()
+
+    def _write_history(self) -> None:
+        columns = list(dict.fromkeys(name for row in self.history for name in row))
+        with open(self.folder / "metrics.csv", "w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(self.history)
+
+    # ------------------------------------------------------------------------------------- after it
+
+    @property
+    def seconds(self) -> float:
+        """Wall time in training, also before an interruption."""
+        return self.seconds_before + time.monotonic() - self.started
+
+    def keep(self, pl_module: Any, which: str) -> dict[str, float]:
+        """Put the best weights back into the stage's networks, or leave the `last`; the kept epoch's figures."""
+        if which == "last" or self.best is None:
+            return self.history[-1]
+        for name, net in pl_module.nets.items():
+            net.load_state_dict(self.best["weights"][name], strict=True)
+        return self.history[int(self.best["epoch"]) - 1]
+
+    # ----------------------------------------------------------------------------------- checkpoint
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]
+    ) -> None:
+        random_state = [torch.get_rng_state()]
+        if torch.cuda.is_initialized():
+            random_state.append(torch.cuda.get_rng_state())
+        checkpoint["recorder"] = {
+            "history": self.history,
+            "best": self.best,
+            "seconds": self.seconds,
+            "random_state": random_state,
+            "means": pl_module.means.state_dict(),
+        }
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]
+    ) -> None:
+        state = checkpoint["recorder"]
+        self.history = state["history"]
+        self.best = state["best"]
+        self.seconds_before = state["seconds"]
+        self._random_state = state["random_state"]
+        pl_module.means.load_state_dict(state["means"])
+
+
+def copied(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}

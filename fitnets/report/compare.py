@@ -1,0 +1,233 @@
+"""The table and the plot of stage=compare, from the results on disk."""
+
+import csv
+import hashlib
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from fitnets.runs import Run, folder_of
+
+ARM_NAMES = {"backprop": "backprop", "kd": "KD", "fitnet": "hint then KD"}
+COLORS = {"backprop": "#7f7f7f", "kd": "#1f77b4", "fitnet": "#d62728"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One arm over seeds. Accuracies and differences are fractions of the test part."""
+
+    arm: str
+    accuracy_mean: float
+    accuracy_sd: float | None  # sample standard deviation; None with n = 1
+    n: int
+    difference: float | None  # mean paired difference to backprop
+    difference_ci: float | None  # half width of its 95 % t-interval
+    params: int
+    multiplications: int
+    updates: int
+    seconds: float  # mean a seed: hint and KD stages together, without the teacher
+
+
+def rows(named: list[Run], results: dict[str, dict[str, Any]], arms: list[str]) -> list[Row]:
+    """A row per arm; the last stage of a seed gives the accuracy, all its stages the updates and seconds."""
+    accuracy: dict[str, dict[int, float]] = {arm: {} for arm in arms}
+    updates: dict[str, dict[int, int]] = {arm: {} for arm in arms}
+    seconds: dict[str, dict[int, float]] = {arm: {} for arm in arms}
+    cost: dict[str, tuple[int, int]] = {}
+    for run in named:
+        result, arm = results[run.fingerprint], run.arm
+        updates[arm][run.seed] = updates[arm].get(run.seed, 0) + result["updates"]
+        seconds[arm][run.seed] = seconds[arm].get(run.seed, 0.0) + result["seconds"]
+        if run.stage != "hint":
+            accuracy[arm][run.seed] = result["test_accuracy"]
+            cost[arm] = (result["params"], result["multiplications"])
+    table = []
+    for arm in arms:
+        values = accuracy[arm]
+        difference = half = None
+        if arm != "backprop" and "backprop" in accuracy:
+            difference, half = paired_difference(values, accuracy["backprop"])
+        sd = stdev(values.values()) if len(values) > 1 else None
+        table.append(
+            Row(
+                arm,
+                mean(values.values()),
+                sd,
+                len(values),
+                difference,
+                half,
+                *cost[arm],
+                max(updates[arm].values()),
+                mean(seconds[arm].values()),
+            )
+        )
+    return table
+
+
+def paired_difference(arm: dict[int, float], baseline: dict[int, float]) -> tuple[float, float]:
+    """Mean over seeds of arm - baseline, and the half width of its 95 % interval (Student's t, n - 1)."""
+    from scipy.stats import t
+
+    differences = [arm[seed] - baseline[seed] for seed in sorted(arm)]
+    n = len(differences)
+    return mean(differences), float(t.ppf(0.975, n - 1)) * stdev(differences) / math.sqrt(n)
+
+
+def report(
+    cfg: dict[str, Any],
+    named: list[Run],
+    results: dict[str, dict[str, Any]],
+    runs_dir: Path,
+    console: Any,
+    overrides: list[str],
+) -> None:
+    """Print the table; write it and the plot under runs_dir/reports/."""
+    table = rows(named, results, cfg["stage"]["arms"])
+    teachers = [r for run in named for r in [run.parents.get("teacher")] if r]
+    teacher = results[teachers[0].fingerprint] if teachers else None
+    key = hashlib.sha256("".join(sorted(run.fingerprint for run in named)).encode()).hexdigest()[:10]
+    folder = runs_dir / "reports" / f"compare-{cfg['student']['name']}-{cfg['dataset']['name']}-{key}"
+    folder.mkdir(parents=True, exist_ok=True)
+
+    text = markdown(cfg, table, teacher, overrides)
+    (folder / "table.md").write_text(text)
+    with open(folder / "table.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, list(asdict(table[0])))
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in table)
+    plot(cfg, named, teacher, runs_dir, folder / "curves.png")
+    print_table(cfg, table, teacher, console)
+    console.print(f"\nTable: {folder}/table.md   plot: {folder}/curves.png   runs: {runs_dir}/ (scripts/runs.py)")
+
+
+def heading(cfg: dict[str, Any]) -> str:
+    labels = cfg["dataset"]["labels"]
+    of = "all labels" if labels == "all" else f"{labels} labels"
+    return f"{cfg['student']['name']} from {cfg['teacher']['name']} on {cfg['dataset']['name']}, {of}"
+
+
+def notes(cfg: dict[str, Any]) -> str:
+    """What makes the arms comparable, in a line."""
+    optimizer = cfg["optimizer"]["_target_"].rpartition(".")[2]
+    return (
+        f"All arms: same initial weights a seed, same number of updates, one set of hyper-parameters ({optimizer}, "
+        f"lr {cfg['optimizer']['lr']}, {cfg['lr_schedule']}, batch {cfg['batch_size']}), init {cfg['init']['name']}; "
+        f"weights kept: {cfg['keep'] + (' on validation' if cfg['keep'] == 'best' else '')}. "
+        f"± is the sample sd over seeds; differences are paired by seed, with a 95 % t-interval."
+    )
+
+
+HEADER = ("arm", "test accuracy %", "n", "vs backprop", "parameters", "multiplications", "updates", "seconds")
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    spread = "" if row.accuracy_sd is None else f" ± {100 * row.accuracy_sd:.2f}"
+    versus = ""
+    if row.difference is not None and row.difference_ci is not None:
+        versus = f"{100 * row.difference:+.2f} ± {100 * row.difference_ci:.2f}"
+    return (
+        ARM_NAMES[row.arm],
+        f"{100 * row.accuracy_mean:.2f}{spread}",
+        str(row.n),
+        versus,
+        f"{row.params:,}",
+        f"{row.multiplications:,}",
+        f"{row.updates:,}",
+        f"{row.seconds:.1f}",
+    )
+
+
+def teacher_cells(teacher: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        f"teacher ({teacher['teacher']})",
+        f"{100 * teacher['test_accuracy']:.2f}",
+        "1",
+        "",
+        f"{teacher['params']:,}",
+        f"{teacher['multiplications']:,}",
+        f"{teacher['updates']:,}",
+        f"{teacher['seconds']:.1f}",
+    )
+
+
+def all_cells(table: list[Row], teacher: dict[str, Any] | None) -> list[tuple[str, ...]]:
+    return ([teacher_cells(teacher)] if teacher else []) + [cells(row) for row in table]
+
+
+def print_table(cfg: dict[str, Any], table: list[Row], teacher: dict[str, Any] | None, console: Any) -> None:
+    from rich.table import Table
+
+    shown = Table(title=heading(cfg), title_justify="left", caption=notes(cfg), caption_justify="left")
+    for column in HEADER:
+        shown.add_column(column, justify="left" if column == "arm" else "right", no_wrap=True)
+    for line in all_cells(table, teacher):
+        shown.add_row(*line)
+    console.print()
+    console.print(shown, soft_wrap=False, width=None if console.is_terminal and console.width >= 108 else 112)
+
+
+def markdown(cfg: dict[str, Any], table: list[Row], teacher: dict[str, Any] | None, overrides: list[str]) -> str:
+    lines = [f"**{heading(cfg)}** (`{' '.join(['python run.py', *overrides])}`)", ""]
+    lines += ["| " + " | ".join(HEADER) + " |", "|---|" + "---:|" * (len(HEADER) - 1)]
+    lines += ["| " + " | ".join(line) + " |" for line in all_cells(table, teacher)]
+    return "\n".join([*lines, "", notes(cfg), ""])
+
+
+# --------------------------------------------------------------------------------------------- plot
+
+
+def plot(
+    cfg: dict[str, Any], named: list[Run], teacher: dict[str, Any] | None, runs_dir: Path, path: Path
+) -> None:
+    """Validation accuracy of the arms against updates (mean, and mean ± sd over seeds), and the hint loss."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    accuracy, hint = figure.subplots(1, 2, width_ratios=(3, 2))
+    for arm in cfg["stage"]["arms"]:
+        runs = [run for run in named if run.arm == arm and run.stage != "hint"]
+        _band(accuracy, runs, runs_dir, "val/accuracy", COLORS[arm], ARM_NAMES[arm], scale=100)
+    if teacher:
+        level = 100 * teacher["validation"]["accuracy"]
+        accuracy.axhline(level, color="black", linestyle="--", linewidth=1, label=f"teacher {level:.1f}")
+    accuracy.set(xlabel="updates of the student", ylabel="validation accuracy (%)")
+    accuracy.set_title(heading(cfg), fontsize=10)
+    accuracy.legend(frameon=False)
+    hints = [run for run in named if run.stage == "hint"]
+    if hints:
+        _band(hint, hints, runs_dir, "val/hint_loss", COLORS["fitnet"], "hint stage")
+        hint.set(xlabel="updates of the student", ylabel=f"validation hint loss ({cfg['hint']['reduction']})")
+        hint.set_title(f"hint: {cfg['hint']['student_layer']} (student) to {cfg['hint']['teacher_layer']} (teacher)", fontsize=10)
+    else:
+        hint.set_visible(False)
+    for axes in (accuracy, hint):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    figure.savefig(path, dpi=150)
+
+
+def _band(
+    axes: Any, runs: list[Run], runs_dir: Path, column: str, color: str, label: str, scale: float = 1
+) -> None:
+    curves = []
+    for run in runs:
+        with open(folder_of(run, runs_dir) / "metrics.csv") as file:
+            history = list(csv.DictReader(file))
+        offset = 0
+        if "hint" in run.parents:  # a KD stage goes on where its hint stage ended
+            with open(folder_of(run.parents["hint"], runs_dir) / "metrics.csv") as file:
+                offset = int(list(csv.DictReader(file))[-1]["updates"])
+        curves.append([(offset + int(row["updates"]), scale * float(row[column])) for row in history])
+    updates = [point[0] for point in curves[0]]
+    values = [[curve[i][1] for curve in curves] for i in range(len(updates))]
+    middle = [mean(v) for v in values]
+    axes.plot(updates, middle, color=color, label=label)
+    if len(curves) > 1:
+        spread = [stdev(v) for v in values]
+        low = [m - s for m, s in zip(middle, spread, strict=True)]
+        high = [m + s for m, s in zip(middle, spread, strict=True)]
+        axes.fill_between(updates, low, high, color=color, alpha=0.2, linewidth=0)

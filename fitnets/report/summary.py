@@ -1,0 +1,51 @@
+"""What is printed after a single stage: the figures, where the result lies, what to type next."""
+
+from pathlib import Path
+from typing import Any
+
+from fitnets.runs import Run, folder_of
+
+
+def summary(run: Run, result: dict[str, Any], runs_dir: Path, overrides: list[str]) -> str:
+    figures = result["validation"]
+    folder = folder_of(run, runs_dir)
+    lines = ["", f"{result['stage']} of {run.net_name} on {result['dataset']}, seed {result['seed']}"]
+    if result["stage"] == "hint":
+        hint = result["hint"]
+        lines += [
+            f"  hint                 {hint['hint_layer']} (teacher) <- {hint['guided_layer']} (student)",
+            f"  regressor            {hint['regressor']}, {hint['regressor_params']:,} parameters",
+            f"                       non-linearity {hint['regressor_nonlinearity']}: {hint['nonlinearity_because']}",
+            f"  validation hint loss {figures['hint_loss']:.6g}  ({hint['reduction']})",
+            f"  validation R2        {figures['r2']:.4f}",
+        ]
+    else:
+        lines += [
+            f"  validation accuracy  {figures['accuracy']:.2%}",
+            f"  test accuracy        {result['test_accuracy']:.2%}",
+        ]
+        if "agreement" in figures:
+            lines += [
+                f"  same answer as teacher {result['test']['agreement']:.2%} of the test part, "
+                f"KL {result['test']['kl']:.4f} nats"
+            ]
+    lines += [
+        f"  kept                 epoch {result['kept_epoch']}, {result['updates']} updates, {result['seconds']:.1f} s",
+        f"  cost                 {result['params']:,} parameters, {result['multiplications']:,} multiplications",
+        f"  lies in              {folder}",
+        f"  next                 {next_command(run, folder, overrides)}",
+    ]
+    return "\n".join(lines)
+
+
+def next_command(run: Run, folder: Path, overrides: list[str]) -> str:
+    """A command that goes on from here, with what the user has typed."""
+    kept = [o for o in overrides if o.partition("=")[0] not in ("stage", "fresh", "dry_run")]
+    if run.stage == "teacher":
+        return " ".join(["python run.py stage=hint", *kept])
+    if run.stage == "hint":
+        return " ".join(["python run.py stage=fitnet", *kept]) + "   (KD from this hint stage)"
+    if run.arm == "fitnet":
+        kept = [o for o in kept if o.partition("=")[0] != "seed"]
+        return " ".join(["python run.py stage=compare", *kept]) + "   (all arms, over seeds)"
+    return f'python -c "import fitnets; print(fitnets.load_student({str(folder)!r}))"'

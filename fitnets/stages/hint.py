@@ -1,0 +1,77 @@
+"""Stage 1: the student's guided layer learns to predict the teacher's hint layer through a regressor.
+
+Neither network runs past its named layer, and no label is used (paper section 2.2, eq. 3).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+from torchmetrics.regression import R2Score
+
+from fitnets.data.module import Batch
+from fitnets.layers import Cut, Shape, guided_parameters
+from fitnets.losses import hint_loss
+from fitnets.optim import make_optimizer
+from fitnets.stages.means import Means
+from fitnets.stages.teacher import Answers
+
+
+class HintModule(LightningModule):
+    """Trains the guided half and the regressor; everything above the guided layer stays as it was, bit for bit.
+
+    `hints(index, x)` gives the teacher's hint layer, (B, C, H, W) or (B, D). The student is kept whole; the
+    regressor is kept beside it, never in it. Best is the lowest validation hint loss. `facts` (which layers, which
+    regressor and why) go into result.json.
+    """
+
+    best_by = (("val/hint_loss", "min"),)
+
+    def __init__(
+        self,
+        student: nn.Module,
+        guided_layer: str,
+        hints: Answers,
+        regressor: nn.Module,
+        reduction: str,
+        input_shape: Shape,
+        recipe: Mapping[str, Any],
+        updates: int,
+        facts: Mapping[str, Any],
+    ):
+        super().__init__()
+        self.guided = Cut(student, guided_layer)
+        self.regressor = regressor
+        self.nets = {"student": student, "regressor": self.regressor}
+        self.trained = guided_parameters(student, guided_layer, input_shape)
+        self.hints = hints
+        self.facts = facts
+        self.reduction = reduction
+        self.recipe = recipe
+        self.updates = updates
+        self.means = Means()
+        self.val_loss = MeanMetric()
+        self.val_r2 = R2Score(multioutput="variance_weighted")
+
+    def training_step(self, batch: Batch, _batch_number: int) -> Tensor:
+        predicted = self.regressor(self.guided(batch.x))
+        loss = hint_loss(predicted, self.hints(batch.index, batch.x), self.reduction)
+        self.means.add(hint_loss=loss)
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        self.log_dict({f"train/{name}": value for name, value in self.means.take().items()})
+
+    def validation_step(self, batch: Batch, _batch_number: int) -> None:
+        predicted, hint = self.regressor(self.guided(batch.x)), self.hints(batch.index, batch.x)
+        self.val_loss.update(hint_loss(predicted, hint, self.reduction), weight=len(hint))
+        self.val_r2.update(predicted.flatten(1), hint.flatten(1))
+        self.log_dict({"val/hint_loss": self.val_loss, "val/r2": self.val_r2})
+
+    def configure_optimizers(self) -> Any:
+        return make_optimizer([*self.trained, *self.regressor.parameters()], self.recipe, self.updates)
+
+    def findings(self) -> dict[str, Any]:
+        return {"hint": dict(self.facts)}

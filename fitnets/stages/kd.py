@@ -1,0 +1,113 @@
+"""Stage 2: the whole student learns labels and the teacher's softened answers, lambda annealed (paper eq. 2)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch.nn.functional as F
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+from torchmetrics import KLDivergence, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+from fitnets.data.module import Batch
+from fitnets.losses import hard_cross_entropy, hinton_loss, kd_loss, lambda_at, soft_cross_entropy
+from fitnets.optim import make_optimizer
+from fitnets.stages.classify import label_metrics, update_label_metrics
+from fitnets.stages.means import Means
+from fitnets.stages.teacher import Answers, FrozenTeacher, outside_tree
+
+
+class KDModule(LightningModule):
+    """Trains every layer of the student, guided ones too, with fresh optimizer state.
+
+    `answers(index, x)` gives the teacher's logits (B, K) for training and validation samples; `teacher` itself
+    answers for the test part. `loss` is "paper" (eq. 2) or "hinton" (convex, tau^2). Beside accuracy it follows
+    how well the student imitates: top-1 agreement and KL(teacher || student) at temperature 1, in nats.
+    """
+
+    best_by = (("val/accuracy", "max"), ("val/nll", "min"))  # the second decides ties
+
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: FrozenTeacher,
+        answers: Answers,
+        num_classes: int,
+        temperature: float,
+        lambda_schedule: Mapping[str, float],
+        loss: Mapping[str, Any],
+        epochs: int,
+        recipe: Mapping[str, Any],
+        updates: int,
+    ):
+        super().__init__()
+        self.student = student
+        self.nets = {"student": student}
+        outside_tree(self, teacher=teacher, answers=answers)
+        self.temperature = temperature
+        self.lambda_schedule = lambda_schedule
+        self.loss = loss
+        self.epochs = epochs
+        self.recipe = recipe
+        self.updates = updates
+        self.means = Means()
+        self.val_metrics = label_metrics(num_classes, "val/")
+        self.test_metrics = label_metrics(num_classes, "test/")
+        self.val_match = match_metrics(num_classes, "match/")
+        self.test_match = match_metrics(num_classes, "test/match_")
+
+    @property
+    def lambda_(self) -> float:
+        return lambda_at(self.current_epoch, self.epochs, **self.lambda_schedule)
+
+    def training_step(self, batch: Batch, _batch_number: int) -> Tensor:
+        logits, answer = self.student(batch.x), self.answers(batch.index, batch.x)
+        hard = hard_cross_entropy(logits, batch.y)
+        soft = soft_cross_entropy(logits, answer, self.temperature)
+        if self.loss["name"] == "paper":
+            loss = kd_loss(hard, soft, self.lambda_)
+        else:
+            loss = hinton_loss(hard, soft, self.temperature, self.loss["alpha"])
+        self.means.add(loss=loss, hard=hard, soft=soft)
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        means = self.means.take()
+        self.log("train/loss", means.pop("loss"))
+        self.log_dict({f"distill/{name}": value for name, value in means.items()})
+        if self.loss["name"] == "paper":
+            self.log("distill/lambda", self.lambda_)
+
+    def validation_step(self, batch: Batch, _batch_number: int) -> None:
+        logits = self.student(batch.x)
+        update_label_metrics(self.val_metrics, logits, batch.y)
+        update_match_metrics(self.val_match, logits, self.answers(batch.index, batch.x))
+        self.log_dict(self.val_metrics)  # type: ignore[arg-type]
+        self.log_dict(self.val_match)  # type: ignore[arg-type]
+
+    def test_step(self, batch: Batch, _batch_number: int) -> None:
+        logits = self.student(batch.x)
+        update_label_metrics(self.test_metrics, logits, batch.y)
+        update_match_metrics(self.test_match, logits, self.teacher(batch.x))
+        self.log_dict(self.test_metrics)  # type: ignore[arg-type]
+        self.log_dict(self.test_match)  # type: ignore[arg-type]
+
+    def configure_optimizers(self) -> Any:
+        return make_optimizer(self.student.parameters(), self.recipe, self.updates)
+
+    def findings(self) -> dict[str, Any]:
+        return {}
+
+
+def match_metrics(num_classes: int, prefix: str) -> MetricCollection:
+    """How closely the student follows its teacher: the same top-1 answer, and KL(teacher || student) in nats."""
+    metrics = {
+        "agreement": MulticlassAccuracy(num_classes, average="micro"),
+        "kl": KLDivergence(log_prob=True),
+    }
+    return MetricCollection(metrics, prefix=prefix, compute_groups=False)  # type: ignore[arg-type]
+
+
+def update_match_metrics(metrics: MetricCollection, logits: Tensor, teacher_logits: Tensor) -> None:
+    metrics["agreement"].update(logits, teacher_logits.argmax(1))
+    metrics["kl"].update(F.log_softmax(teacher_logits, 1), F.log_softmax(logits, 1))

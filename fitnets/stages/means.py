@@ -1,0 +1,27 @@
+"""Means of training figures over an epoch, summed on the device: nothing here waits for it."""
+
+import torch
+from torch import Tensor
+
+
+class Means:
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.count = 0
+
+    def add(self, **figures: Tensor) -> None:
+        for name, value in figures.items():
+            self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value.detach()
+        self.count += 1
+
+    def take(self) -> dict[str, Tensor]:
+        """The means since the last call."""
+        means = {name: total / max(1, self.count) for name, total in self.sums.items()}
+        self.sums, self.count = {}, 0
+        return means
+
+    def state_dict(self) -> dict:
+        return {"sums": self.sums, "count": self.count}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.sums, self.count = state["sums"], state["count"]
