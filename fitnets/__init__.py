@@ -2,6 +2,8 @@
 
 from typing import Any
 
+__version__ = "0.1.0"
+
 
 def __getattr__(name: str) -> Any:  # torch is imported when it is asked for, so that `run.py --help` is quick
     if name in ("load_student", "load_teacher"):

@@ -17,6 +17,7 @@ CHOICES = {
     "hint.nonlinearity": ("auto", "relu", "linear", "maxout"),
     "hint.reduction": ("example", "mean", "code"),
     "teacher.recipe.lr_schedule": ("cosine", "constant"),
+    "teacher.recipe.keep": ("best", "last"),
     "trainer.accelerator": ("auto", "cpu", "gpu"),
     "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
     "logger.name": ("csv",),
@@ -71,7 +72,9 @@ def check_config(cfg: dict[str, Any]) -> list[str]:
     for key, smallest in WHOLE.items():
         value = _get(cfg, key)
         if value is not _ABSENT and not (_is_whole(value) and value >= smallest):
-            problems.append(f"{key} is {value!r}; it must be a whole number >= {smallest}: type {key}={max(smallest, 1)}")
+            problems.append(
+                f"{key} is {value!r}; it must be a whole number >= {smallest}: type {key}={max(smallest, 1)}"
+            )
     threads = cfg["trainer"]["threads"]
     if threads is not None and not (_is_whole(threads) and threads >= 1):
         problems.append(f"trainer.threads is {threads!r}; it must be null or a whole number >= 1")
@@ -126,7 +129,10 @@ def check_nets(cfg: dict[str, Any]) -> list[str]:
         needed = stage != "teacher" if role == "student" else stage != "backprop"
         if needed:
             nets[role] = _try_net(role, cfg[role]["net"], data.input_shape, classes, problems)
-    for key, spec in (("optimizer", cfg["optimizer"]), ("teacher.recipe.optimizer", cfg["teacher"]["recipe"]["optimizer"])):
+    for key, spec in (
+        ("optimizer", cfg["optimizer"]),
+        ("teacher.recipe.optimizer", cfg["teacher"]["recipe"]["optimizer"]),
+    ):
         _try_optimizer(key, spec, problems)
     if stage not in ("hint", "fitnet", "compare") or None in nets.values():
         return problems

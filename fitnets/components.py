@@ -32,8 +32,10 @@ def is_library(target: str) -> bool:
     """Whether `target` comes from an installed package, whose version is recorded instead of its source."""
     package = target.partition(".")[0]
     found = importlib.util.find_spec(package)  # a top-level name: nothing is imported
-    origin = found and (found.origin or next(iter(found.submodule_search_locations or []), None))
-    return package != "fitnets" and origin is not None and "site-packages" in Path(origin).parts
+    if package == "fitnets" or found is None:
+        return False
+    places = [found.origin or "", *(found.submodule_search_locations or [])]
+    return any("site-packages" in Path(place).parts for place in places)
 
 
 def problem_with(target: str) -> str | None:

@@ -78,9 +78,7 @@ def resolve_layer(net: nn.Module, layer: str, input_shape: Shape, whose: str, ke
     """
     name = layer if layer in dict(net.named_modules()) else getattr(net, "positions", {}).get(layer, layer)
     calls = _trace(net, input_shape)
-    usable = {
-        n: s[0] for n, s in calls.items() if n and len(s) == 1 and s[0] is not None and len(s[0]) in (1, 3)
-    }
+    usable = {n: s[0] for n, s in calls.items() if n and len(s) == 1 and s[0] is not None and len(s[0]) in (1, 3)}
     if name in usable:
         return name, usable[name]
     if name not in dict(net.named_modules()):
@@ -135,8 +133,7 @@ def guided_half(net: nn.Module, layer: str, input_shape: Shape) -> list[nn.Modul
     """The modules that one eval-mode forward pass touches before the layer's output: the half that hints train."""
     touched: list[nn.Module] = []
     handles = [
-        module.register_forward_pre_hook(lambda module, _inputs: touched.append(module))
-        for module in net.modules()
+        module.register_forward_pre_hook(lambda module, _inputs: touched.append(module)) for module in net.modules()
     ]
     reference = next(net.parameters(), torch.empty(0))
     try:
@@ -186,9 +183,7 @@ class RegressorPlan:
             if self.kind == "upsample":
                 layers.append(nn.Upsample(self.hint[1:], mode="bilinear", align_corners=False))
             if self.nonlinearity == "maxout":
-                layers.append(
-                    MaxoutConv2d(self.guided[0], units, self.kernel, stride=self.stride, pieces=self.pieces)
-                )
+                layers.append(MaxoutConv2d(self.guided[0], units, self.kernel, stride=self.stride, pieces=self.pieces))
             else:
                 layers.append(nn.Conv2d(self.guided[0], units, self.kernel, stride=self.stride))
         if self.nonlinearity == "relu":

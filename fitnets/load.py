@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from fitnets.components import build
 
 
-
 def load_student(run_folder: str | Path) -> nn.Module:
     """The trained student of a finished backprop, hint or kd run, in eval mode, on the CPU.
 

@@ -89,9 +89,7 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
 
     # ----------------------------------------------------------------------------------- checkpoint
 
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         random_state = [torch.get_rng_state()]
         if torch.cuda.is_initialized():
             random_state.append(torch.cuda.get_rng_state())
@@ -103,9 +101,7 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
             "means": pl_module.means.state_dict(),
         }
 
-    def on_load_checkpoint(
-        self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["recorder"]
         self.history = state["history"]
         self.best = state["best"]

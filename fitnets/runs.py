@@ -44,7 +44,7 @@ class Run:
             "sources": {target: source_hash(target) for target in targets(self.spec)},
             "parents": {role: parent.fingerprint for role, parent in self.parents.items()},
         }
-        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(_canonical(decides), sort_keys=True).encode()).hexdigest()
 
     @property
     def net_name(self) -> str:
@@ -56,10 +56,21 @@ class Run:
         dataset = self.spec["dataset"]["name"]
         return f"{self.stage}-{self.net_name}-{dataset}-s{self.seed}-{self.fingerprint[:10]}"
 
+    @property
+    def kind(self) -> str:
+        return f"{self.stage} {self.net_name}" + (" after hint" if "hint" in self.parents else "")
+
     def __str__(self) -> str:
-        return f"{self.stage} {self.net_name} seed {self.seed}" + (
-            " after hint" if "hint" in self.parents else ""
-        )
+        return f"{self.kind} seed {self.seed}"
+
+
+def _canonical(value: Any) -> Any:
+    """The same value written the same way: 3 and 3.0 are one temperature."""
+    if isinstance(value, dict):
+        return {key: _canonical(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_canonical(entry) for entry in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 # --------------------------------------------------------------------------------------------- plan
@@ -99,9 +110,10 @@ def arm_runs(cfg: dict[str, Any], arm: str, seed: int) -> list[Run]:
 
 
 def teacher_run(cfg: dict[str, Any]) -> Run:
-    teacher = cfg["teacher"]
-    spec = _common(cfg) | {"teacher": teacher, "epochs": cfg["epochs"]["teacher"]}
-    return Run("teacher", "teacher", cfg["teacher_seed"], spec)
+    """On all labels, with the recipe in its own YAML: nothing that concerns the student moves it."""
+    teacher = {key: cfg["teacher"][key] for key in ("name", "net", "init")}
+    spec = _common(cfg) | {"teacher": teacher, "recipe": cfg["teacher"]["recipe"]}
+    return Run("teacher", "teacher", cfg["teacher_seed"], spec | {"epochs": cfg["epochs"]["teacher"]})
 
 
 def backprop_run(cfg: dict[str, Any], seed: int) -> Run:
@@ -118,9 +130,9 @@ def hint_run(cfg: dict[str, Any], seed: int) -> Run:
 
 def kd_run(cfg: dict[str, Any], seed: int, hint: Run | None = None) -> Run:
     spec = _common(cfg) | _student(cfg) | {"labels": cfg["dataset"]["labels"], "answers": cfg["answers"]}
-    spec |= {"temperature": float(cfg["temperature"]), "kd_loss": cfg["kd_loss"]}
-    if cfg["kd_loss"]["name"] == "paper":
-        spec["lambda_schedule"] = cfg["lambda_schedule"]
+    paper = cfg["kd_loss"]["name"] == "paper"  # alpha is Hinton's, lambda the paper's
+    loss = {"name": "paper"} | {"lambda_schedule": cfg["lambda_schedule"]} if paper else cfg["kd_loss"]
+    spec |= {"temperature": cfg["temperature"], "kd_loss": loss}
     spec["epochs"] = cfg["epochs"]["kd"] if hint else _both(cfg)
     parents = {"teacher": teacher_run(cfg)} | ({"hint": hint} if hint else {})
     return Run("kd", "fitnet" if hint else "kd", seed, spec, parents)
@@ -136,7 +148,6 @@ def _common(cfg: dict[str, Any]) -> dict[str, Any]:
         "split_seed": cfg["split_seed"],
         "curriculum": cfg["curriculum"],
         "precision": cfg["trainer"]["precision"],
-        "keep": cfg["keep"],
     }
 
 
@@ -144,7 +155,7 @@ def _student(cfg: dict[str, Any]) -> dict[str, Any]:
     return {
         "student": cfg["student"],
         "init": cfg["init"],
-        "recipe": {key: cfg[key] for key in ("optimizer", "lr_schedule", "batch_size")},
+        "recipe": {key: cfg[key] for key in ("optimizer", "lr_schedule", "batch_size", "keep")},
     }
 
 

@@ -16,13 +16,13 @@ EVAL_BATCH = 512
 
 
 class Batch(NamedTuple):
-    """One batch: sample indices (B,), images (B, C, H, W) float32 standardised, labels (B,) int64.
+    """One batch: sample ids (B,), images (B, C, H, W) float32 standardised, labels (B,) int64.
 
     Labels that the student may not see are UNLABELLED (only in training, with `dataset.labels=N`).
-    Indices count the training file, so they name the same sample in every stage; in the test part they count it.
+    Ids count the training file, so they name the same sample in every stage; in the test part they count it.
     """
 
-    index: Tensor
+    ids: Tensor
     x: Tensor
     y: Tensor
 
@@ -67,9 +67,7 @@ class DataModule(LightningDataModule):
         self.labelled_index = self.train_index
         self.visible_labels = data.labels.clone()
         if self.labels != "all":
-            chosen = class_balanced(
-                data.labels[self.train_index], int(self.labels), derive(self.split_seed, "labels")
-            )
+            chosen = class_balanced(data.labels[self.train_index], int(self.labels), derive(self.split_seed, "labels"))
             self.labelled_index = self.train_index[chosen]
             hidden = torch.ones(len(data.labels), dtype=torch.bool)
             hidden[self.labelled_index] = False

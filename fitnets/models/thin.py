@@ -23,7 +23,11 @@ class Thin(nn.Sequential):
     """
 
     def __init__(
-        self, input_shape: tuple[int, int, int], num_classes: int, blocks: Blocks, conv: Callable[..., nn.Module]
+        self,
+        input_shape: tuple[int, int, int],
+        num_classes: int,
+        blocks: Blocks,
+        conv: Callable[..., nn.Module],
     ):
         super().__init__()
         channels, ends = input_shape[0], []
@@ -38,9 +42,7 @@ class Thin(nn.Sequential):
         self.classifier = nn.Linear(channels, num_classes)
 
 
-def thin_maxout(
-    input_shape: tuple[int, int, int], num_classes: int, blocks: Blocks, pieces: int = 2
-) -> nn.Module:
+def thin_maxout(input_shape: tuple[int, int, int], num_classes: int, blocks: Blocks, pieces: int = 2) -> nn.Module:
     """Maxout layers, as all of the paper's CIFAR students have them."""
     return Thin(
         input_shape,

@@ -1,5 +1,7 @@
 """The wide, shallow maxout teacher: two convolutions and a classifier, at any input size and class count."""
 
+import math
+
 from torch import nn
 
 from fitnets.models.maxout import MaxoutConv2d
@@ -11,8 +13,6 @@ class WideShallow(nn.Sequential):
     `positions` names the hint layers: the paper takes the teacher's second layer (Table 7: "6 <- 2").
     """
 
-    positions = {"early": "conv1", "middle": "conv2", "late": "conv2"}
-
     def __init__(
         self,
         input_shape: tuple[int, int, int],
@@ -23,7 +23,7 @@ class WideShallow(nn.Sequential):
         dropout: tuple[float, float, float] = (0.1, 0.1, 0.5),
     ):
         channels, height, width = input_shape
-        pooled = [-(-(-(-n // 2)) // 2) for n in (height, width)]  # two ceil-mode halvings
+        pooled = [math.ceil(math.ceil(n / 2) / 2) for n in (height, width)]
         pad = kernel_size // 2
         super().__init__()
         self.drop0 = nn.Dropout(dropout[0])
@@ -33,3 +33,4 @@ class WideShallow(nn.Sequential):
         self.drop2 = nn.Dropout(dropout[2])
         self.flatten = nn.Flatten()
         self.classifier = nn.Linear(widths[1] * pooled[0] * pooled[1], num_classes)
+        self.positions = {"early": "conv1", "middle": "conv2", "late": "conv2"}

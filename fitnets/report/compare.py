@@ -157,15 +157,18 @@ def all_cells(table: list[Row], teacher: dict[str, Any] | None) -> list[tuple[st
 
 
 def print_table(cfg: dict[str, Any], table: list[Row], teacher: dict[str, Any] | None, console: Any) -> None:
-    from rich.table import Table
-
-    shown = Table(title=heading(cfg), title_justify="left", caption=notes(cfg), caption_justify="left")
-    for column in HEADER:
-        shown.add_column(column, justify="left" if column == "arm" else "right", no_wrap=True)
+    """The same table, narrow enough for a terminal: costs in millions."""
+    lines = [("arm", "test acc. %", "n", "vs backprop", "params", "mults", "updates", "seconds")]
     for line in all_cells(table, teacher):
-        shown.add_row(*line)
-    console.print()
-    console.print(shown, soft_wrap=False, width=None if console.is_terminal and console.width >= 108 else 112)
+        arm, *figures, params, mults, updates, seconds = line
+        millions = [f"{int(count.replace(',', '')) / 1e6:.2f} M" for count in (params, mults)]
+        lines.append((arm.partition(" (")[0], *figures, *millions, updates, seconds))
+    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
+    console.print(f"\n{heading(cfg)}\n")
+    for arm, *figures in lines:
+        numbers = [figure.rjust(width) for figure, width in zip(figures, widths[1:], strict=True)]
+        console.print("  ".join([arm.ljust(widths[0]), *numbers]))
+    console.print(f"\n{notes(cfg)}")
 
 
 def markdown(cfg: dict[str, Any], table: list[Row], teacher: dict[str, Any] | None, overrides: list[str]) -> str:
@@ -178,9 +181,7 @@ def markdown(cfg: dict[str, Any], table: list[Row], teacher: dict[str, Any] | No
 # --------------------------------------------------------------------------------------------- plot
 
 
-def plot(
-    cfg: dict[str, Any], named: list[Run], teacher: dict[str, Any] | None, runs_dir: Path, path: Path
-) -> None:
+def plot(cfg: dict[str, Any], named: list[Run], teacher: dict[str, Any] | None, runs_dir: Path, path: Path) -> None:
     """Validation accuracy of the arms against updates (mean, and mean ± sd over seeds), and the hint loss."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -201,7 +202,10 @@ def plot(
     if hints:
         _band(hint, hints, runs_dir, "val/hint_loss", COLORS["fitnet"], "hint stage")
         hint.set(xlabel="updates of the student", ylabel=f"validation hint loss ({cfg['hint']['reduction']})")
-        hint.set_title(f"hint: {cfg['hint']['student_layer']} (student) to {cfg['hint']['teacher_layer']} (teacher)", fontsize=10)
+        hint.set_title(
+            f"hint: {cfg['hint']['student_layer']} (student) to {cfg['hint']['teacher_layer']} (teacher)",
+            fontsize=10,
+        )
     else:
         hint.set_visible(False)
     for axes in (accuracy, hint):
@@ -210,9 +214,7 @@ def plot(
     figure.savefig(path, dpi=150)
 
 
-def _band(
-    axes: Any, runs: list[Run], runs_dir: Path, column: str, color: str, label: str, scale: float = 1
-) -> None:
+def _band(axes: Any, runs: list[Run], runs_dir: Path, column: str, color: str, label: str, scale: float = 1) -> None:
     curves = []
     for run in runs:
         with open(folder_of(run, runs_dir) / "metrics.csv") as file:

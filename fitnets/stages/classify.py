@@ -30,9 +30,7 @@ class ClassifierModule(LightningModule):
 
     best_by = (("val/accuracy", "max"), ("val/nll", "min"))  # the second decides ties
 
-    def __init__(
-        self, net: nn.Module, role: str, num_classes: int, recipe: Mapping[str, Any], updates: int
-    ):
+    def __init__(self, net: nn.Module, role: str, num_classes: int, recipe: Mapping[str, Any], updates: int):
         super().__init__()
         self.net = net
         self.nets = {role: net}  # what is kept, by file name
@@ -52,11 +50,11 @@ class ClassifierModule(LightningModule):
 
     def validation_step(self, batch: Batch, _batch_number: int) -> None:
         update_label_metrics(self.val_metrics, self.net(batch.x), batch.y)
-        self.log_dict(self.val_metrics, batch_size=len(batch.y))  # type: ignore[arg-type]
+        self.log_dict(self.val_metrics, batch_size=len(batch.y))
 
     def test_step(self, batch: Batch, _batch_number: int) -> None:
         update_label_metrics(self.test_metrics, self.net(batch.x), batch.y)
-        self.log_dict(self.test_metrics, batch_size=len(batch.y))  # type: ignore[arg-type]
+        self.log_dict(self.test_metrics, batch_size=len(batch.y))
 
     def configure_optimizers(self) -> Any:
         return make_optimizer(self.net.parameters(), self.recipe, self.updates)
@@ -64,5 +62,3 @@ class ClassifierModule(LightningModule):
     def findings(self) -> dict[str, Any]:
         """What only this stage knows and result.json should hold."""
         return {}
-
-

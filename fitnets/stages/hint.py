@@ -57,7 +57,7 @@ class HintModule(LightningModule):
 
     def training_step(self, batch: Batch, _batch_number: int) -> Tensor:
         predicted = self.regressor(self.guided(batch.x))
-        loss = hint_loss(predicted, self.hints(batch.index, batch.x), self.reduction)
+        loss = hint_loss(predicted, self.hints(batch.ids, batch.x), self.reduction)
         self.means.add(hint_loss=loss)
         return loss
 
@@ -65,7 +65,7 @@ class HintModule(LightningModule):
         self.log_dict({f"train/{name}": value for name, value in self.means.take().items()})
 
     def validation_step(self, batch: Batch, _batch_number: int) -> None:
-        predicted, hint = self.regressor(self.guided(batch.x)), self.hints(batch.index, batch.x)
+        predicted, hint = self.regressor(self.guided(batch.x)), self.hints(batch.ids, batch.x)
         self.val_loss.update(hint_loss(predicted, hint, self.reduction), weight=len(hint))
         self.val_r2.update(predicted.flatten(1), hint.flatten(1))
         self.log_dict({"val/hint_loss": self.val_loss, "val/r2": self.val_r2})

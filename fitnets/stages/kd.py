@@ -21,10 +21,13 @@ class KDModule(LightningModule):
     """Trains every layer of the student, guided ones too, with fresh optimizer state.
 
     `answers(index, x)` gives the teacher's logits (B, K) for training and validation samples; `teacher` itself
-    answers for the test part. `loss` is "paper" (eq. 2) or "hinton" (convex, tau^2). Beside accuracy it follows
+    answers for the test part. `loss` is {"name": "paper", "lambda_schedule": ...} (eq. 2) or {"name":
+    "hinton", "alpha": ...} (convex, tau^2). Beside accuracy it follows
     how well the student imitates: top-1 agreement and KL(teacher || student) at temperature 1, in nats.
     """
 
+    teacher: FrozenTeacher
+    answers: Answers
     best_by = (("val/accuracy", "max"), ("val/nll", "min"))  # the second decides ties
 
     def __init__(
@@ -34,7 +37,6 @@ class KDModule(LightningModule):
         answers: Answers,
         num_classes: int,
         temperature: float,
-        lambda_schedule: Mapping[str, float],
         loss: Mapping[str, Any],
         epochs: int,
         recipe: Mapping[str, Any],
@@ -45,7 +47,6 @@ class KDModule(LightningModule):
         self.nets = {"student": student}
         outside_tree(self, teacher=teacher, answers=answers)
         self.temperature = temperature
-        self.lambda_schedule = lambda_schedule
         self.loss = loss
         self.epochs = epochs
         self.recipe = recipe
@@ -58,10 +59,10 @@ class KDModule(LightningModule):
 
     @property
     def lambda_(self) -> float:
-        return lambda_at(self.current_epoch, self.epochs, **self.lambda_schedule)
+        return lambda_at(self.current_epoch, self.epochs, **self.loss["lambda_schedule"])
 
     def training_step(self, batch: Batch, _batch_number: int) -> Tensor:
-        logits, answer = self.student(batch.x), self.answers(batch.index, batch.x)
+        logits, answer = self.student(batch.x), self.answers(batch.ids, batch.x)
         hard = hard_cross_entropy(logits, batch.y)
         soft = soft_cross_entropy(logits, answer, self.temperature)
         if self.loss["name"] == "paper":
@@ -81,16 +82,16 @@ class KDModule(LightningModule):
     def validation_step(self, batch: Batch, _batch_number: int) -> None:
         logits = self.student(batch.x)
         update_label_metrics(self.val_metrics, logits, batch.y)
-        update_match_metrics(self.val_match, logits, self.answers(batch.index, batch.x))
-        self.log_dict(self.val_metrics)  # type: ignore[arg-type]
-        self.log_dict(self.val_match)  # type: ignore[arg-type]
+        update_match_metrics(self.val_match, logits, self.answers(batch.ids, batch.x))
+        self.log_dict(self.val_metrics)
+        self.log_dict(self.val_match)
 
     def test_step(self, batch: Batch, _batch_number: int) -> None:
         logits = self.student(batch.x)
         update_label_metrics(self.test_metrics, logits, batch.y)
         update_match_metrics(self.test_match, logits, self.teacher(batch.x))
-        self.log_dict(self.test_metrics)  # type: ignore[arg-type]
-        self.log_dict(self.test_match)  # type: ignore[arg-type]
+        self.log_dict(self.test_metrics)
+        self.log_dict(self.test_match)
 
     def configure_optimizers(self) -> Any:
         return make_optimizer(self.student.parameters(), self.recipe, self.updates)

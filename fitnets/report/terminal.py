@@ -1,9 +1,38 @@
-"""What is printed after a single stage: the figures, where the result lies, what to type next."""
+"""What a command prints around its trainings: the plan, a line a stage, the summary. Imports no torch."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from fitnets.runs import Run, folder_of
+from fitnets.runs import STAGE_VERSIONS, Run, folder_of
+
+
+def say_plan(console: Any, runs: list[Run], states: dict[str, str], runs_dir: Path) -> None:
+    """What is reused and what is to do: a line a stage where there are few, a line a kind where there are many."""
+    words = {"done": "reused", "half-finished": "resumes", "missing": "to train"}
+    to_train = sum(state != "done" for state in states.values())
+    console.print(f"Plan: {len(runs)} stages, {to_train} to train, in {runs_dir}/")
+    order = list(STAGE_VERSIONS)
+    runs = sorted(runs, key=lambda run: (order.index(run.stage), "hint" in run.parents))
+    if len(runs) <= 4:
+        for run in runs:
+            console.print(f"  {run!s:34} {words[states[run.fingerprint]]:9} {run.name}")
+        return
+    kinds = Counter((run.kind, words[states[run.fingerprint]]) for run in runs)
+    for (kind, state), count in kinds.items():
+        console.print(f"  {kind:34} {state} x {count}")
+
+
+def one_line(result: dict[str, Any]) -> str:
+    """The figures of a stage that has just been trained."""
+    figures = result["validation"]
+    if result["stage"] == "hint":
+        told = f"hint loss {figures['hint_loss']:.4g}, R2 {figures['r2']:.3f}"
+    else:
+        told = f"val accuracy {figures['accuracy']:.2%}"
+        if "agreement" in figures:
+            told += f", agreement {figures['agreement']:.2%}"
+    return f"{told}, {result['seconds']:.1f} s"
 
 
 def summary(run: Run, result: dict[str, Any], runs_dir: Path, overrides: list[str]) -> str:

@@ -1,0 +1,100 @@
+"""List the runs under a runs_dir with their lineage, or remove some.
+
+python scripts/runs.py                                 every run, children below what they start from
+python scripts/runs.py --runs-dir elsewhere
+python scripts/runs.py --remove NAME [NAME ...]        these runs; NAME may be the start of a folder's name
+python scripts/runs.py --remove NAME --with-children   and everything that was trained from them
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def found_runs(runs_dir: Path) -> dict[str, dict[str, Any]]:
+    """Finished and half-finished runs by folder name: what result.json, or else config.yaml, says of them."""
+    import yaml
+
+    runs = {}
+    for folder in sorted(path.parent for path in runs_dir.glob("*/config.yaml")):
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        result = folder / "result.json"
+        facts = json.loads(result.read_text()) if result.exists() else {}
+        runs[folder.name] = {"parents": config["parents"], "stage": config["stage"], "result": facts}
+    return runs
+
+
+def children(runs: dict[str, dict[str, Any]], name: str) -> list[str]:
+    """The runs whose nearest parent is `name`: a KD stage after a hint hangs below the hint, not the teacher."""
+    found = []
+    for child, facts in runs.items():
+        nearest = facts["parents"].get("hint") or facts["parents"].get("teacher")
+        if nearest == name:
+            found.append(child)
+    return found
+
+
+def show(runs: dict[str, dict[str, Any]]) -> None:
+    def line(name: str, depth: int) -> None:
+        result = runs[name]["result"]
+        if not result:
+            told = "half-finished"
+        elif result["test_accuracy"] is None:
+            told = f"hint loss {result['validation']['hint_loss']:.4g}  R2 {result['validation']['r2']:.3f}"
+        else:
+            told = f"test {result['test_accuracy']:.2%}"
+        labels = result.get("labels", "all")
+        more = "" if labels == "all" else f"  {labels} labels"
+        print(f"{'  ' * depth}{name:{60 - 2 * depth}} {told}{more}")
+        for child in children(runs, name):
+            line(child, depth + 1)
+
+    for name, facts in runs.items():
+        if not any(parent in runs for parent in facts["parents"].values()):
+            line(name, 0)
+
+
+def remove(runs_dir: Path, runs: dict[str, dict[str, Any]], names: list[str], with_children: bool) -> int:
+    """Remove runs; refuses, and removes nothing, if a name fits no run or a run still has children."""
+    chosen: list[str] = []
+    for given in names:
+        fitting = [name for name in runs if name.startswith(given)]
+        if len(fitting) != 1:
+            known = ", ".join(fitting or runs) or "none"
+            print(f"{given!r} fits {len(fitting)} runs, it must fit one; runs: {known}", file=sys.stderr)
+            return 2
+        chosen += fitting
+    everything = list(chosen)
+    for name in everything:
+        everything += [child for child, facts in runs.items() if name in facts["parents"].values()]
+    everything = list(dict.fromkeys(everything))
+    if len(everything) > len(set(chosen)) and not with_children:
+        left = ", ".join(sorted(set(everything) - set(chosen)))
+        print(f"these were trained from them: {left}; type --with-children to remove all", file=sys.stderr)
+        return 2
+    for name in everything:
+        shutil.rmtree(runs_dir / name)
+        print(f"removed {name}")
+    return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs"))
+    parser.add_argument("--remove", nargs="+", metavar="NAME", default=[])
+    parser.add_argument("--with-children", action="store_true")
+    given = parser.parse_args()
+    runs = found_runs(given.runs_dir)
+    if given.remove:
+        return remove(given.runs_dir, runs, given.remove, given.with_children)
+    if not runs:
+        print(f"no runs in {given.runs_dir}/; `python run.py` makes some, --runs-dir names another folder")
+    show(runs)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
