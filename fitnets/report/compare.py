@@ -158,7 +158,7 @@ def all_cells(table: list[Row], teacher: dict[str, Any] | None) -> list[tuple[st
 
 def print_table(cfg: dict[str, Any], table: list[Row], teacher: dict[str, Any] | None, console: Any) -> None:
     """The same table, narrow enough for a terminal: costs in millions."""
-    lines = [("arm", "test acc. %", "n", "vs backprop", "params", "mults", "updates", "seconds")]
+    lines: list[tuple[str, ...]] = [("arm", "test acc. %", "n", "vs backprop", "params", "mults", "updates", "seconds")]
     for line in all_cells(table, teacher):
         arm, *figures, params, mults, updates, seconds = line
         millions = [f"{int(count.replace(',', '')) / 1e6:.2f} M" for count in (params, mults)]
