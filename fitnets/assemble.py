@@ -90,7 +90,7 @@ def hint_module(run: Run, data: DataModule, student: nn.Module, teacher: nn.Modu
         "reduction": hint["reduction"],
     }
     return HintModule(
-        student, guided_layer, hints, regressor, hint["reduction"], shape, run.spec["recipe"], updates, facts
+        student, guided_layer, frozen, hints, regressor, hint["reduction"], shape, run.spec["recipe"], updates, facts
     )
 
 

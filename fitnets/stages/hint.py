@@ -16,7 +16,7 @@ from fitnets.layers import Cut, Shape, guided_parameters
 from fitnets.losses import hint_loss
 from fitnets.optim import make_optimizer
 from fitnets.stages.means import Means
-from fitnets.stages.teacher import Answers
+from fitnets.stages.teacher import Answers, FrozenTeacher, outside_tree
 
 
 class HintModule(LightningModule):
@@ -27,12 +27,15 @@ class HintModule(LightningModule):
     regressor and why) go into result.json.
     """
 
+    teacher: FrozenTeacher  # cut at the hint layer
+    hints: Answers
     best_by = (("val/hint_loss", "min"),)
 
     def __init__(
         self,
         student: nn.Module,
         guided_layer: str,
+        teacher: FrozenTeacher,
         hints: Answers,
         regressor: nn.Module,
         reduction: str,
@@ -46,7 +49,7 @@ class HintModule(LightningModule):
         self.regressor = regressor
         self.nets = {"student": student, "regressor": self.regressor}
         self.trained = guided_parameters(student, guided_layer, input_shape)
-        self.hints = hints
+        outside_tree(self, teacher=teacher, hints=hints)
         self.facts = facts
         self.reduction = reduction
         self.recipe = recipe

@@ -21,6 +21,7 @@ class FrozenTeacher(nn.Module):
     def __init__(self, net: nn.Module):
         super().__init__()
         self.net = net.eval().requires_grad_(False)
+        self.training = False
 
     def train(self, mode: bool = True) -> "FrozenTeacher":
         return self
