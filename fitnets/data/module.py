@@ -54,6 +54,7 @@ class DataModule(LightningDataModule):
         self.only_labelled = only_labelled
         self.first_epoch = first_epoch
         self.images: Images | None = None
+        self.batches_done = 0  # before this start of the training
 
     def setup(self, stage: str | None = None) -> None:
         if self.images is not None:
@@ -110,7 +111,7 @@ class DataModule(LightningDataModule):
         return Batch(index, x, self.images.test_labels[index])
 
     def train_dataloader(self) -> ShuffledBatches:
-        return ShuffledBatches(
+        self.train_batches = ShuffledBatches(
             self.labelled_index if self.only_labelled else self.train_index,
             self.batch_size,
             self.batches_per_epoch,
@@ -118,6 +119,15 @@ class DataModule(LightningDataModule):
             self.train_batch,
             first=self.first_epoch * self.batches_per_epoch,
         )
+        self.train_batches.done = self.batches_done
+        return self.train_batches
+
+    def state_dict(self) -> dict[str, int]:
+        """The position in the data order. (Lightning restores a loader's own state in mid-epoch only.)"""
+        return self.train_batches.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self.batches_done = state_dict["done"]
 
     def val_dataloader(self) -> EvalBatches:
         return EvalBatches(self.val_index, EVAL_BATCH, self.val_batch)
