@@ -31,6 +31,7 @@ NUMBERS: dict[str, tuple[str, Callable[[float], bool], str]] = {  # key -> what 
     "lambda_schedule.fraction": ("a number > 0 and <= 1", lambda v: 0 < v <= 1, "1.0"),
     "kd_loss.alpha": ("a number from 0 to 1", lambda v: 0 <= v <= 1, "0.9"),
     "optimizer.lr": ("a number > 0", lambda v: v > 0, "0.002"),
+    "dataset.test_fraction": ("a number > 0 and < 1", lambda v: 0 < v < 1, "0.2"),
     "dataset.val_fraction": ("a number > 0 and < 1", lambda v: 0 < v < 1, "0.2"),
     "trainer.checkpoint_seconds": ("a number >= 0", lambda v: v >= 0, "30"),
 }

@@ -9,6 +9,7 @@ import hashlib
 import importlib.util
 import pkgutil
 from collections.abc import Iterator, Mapping
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def targets(spec: Any) -> Iterator[str]:
 def is_library(target: str) -> bool:
     """Whether `target` comes from an installed package, whose version is recorded instead of its source."""
     package = target.partition(".")[0]
-    found = importlib.util.find_spec(package)  # a top-level name: nothing is imported
+    found = _spec(package)
     if package == "fitnets" or found is None:
         return False
     places = [found.origin or "", *(found.submodule_search_locations or [])]
@@ -70,11 +71,18 @@ def source_hash(target: str) -> str:
 
 
 def _file_of(module: str) -> Path | None:
-    try:
-        found = importlib.util.find_spec(module)  # imports parent packages only; ours are empty
-    except (ImportError, AttributeError, ValueError):
-        return None
+    found = _spec(module)
     return Path(found.origin) if found and found.origin and found.origin.endswith(".py") else None
+
+
+def _spec(module: str) -> ModuleSpec | None:
+    """Where a module lies, found without importing it or its parents (find_spec of importlib imports those)."""
+    parent = module.rpartition(".")[0]
+    if not parent:
+        return PathFinder.find_spec(module)
+    package = _spec(parent)
+    places = package.submodule_search_locations if package else None
+    return PathFinder.find_spec(module, places) if places else None
 
 
 def _top_level_names(tree: ast.Module) -> set[str]:

@@ -122,8 +122,11 @@ def backprop_run(cfg: dict[str, Any], seed: int) -> Run:
 
 
 def hint_run(cfg: dict[str, Any], seed: int) -> Run:
-    """Needs no label and knows no temperature, so sweeps over either share it."""
-    spec = _common(cfg) | _student(cfg)
+    """Needs no label and knows no temperature, so sweeps over either share it.
+
+    It always hands on the weights with the best validation hint loss (paper section 2.3), whatever `keep` says.
+    """
+    spec = _common(cfg) | _student(cfg | {"keep": "best"})
     spec |= {"hint": cfg["hint"], "answers": cfg["answers"], "epochs": cfg["epochs"]["hint"]}
     return Run("hint", "fitnet", seed, spec, {"teacher": teacher_run(cfg)})
 

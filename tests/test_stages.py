@@ -99,31 +99,51 @@ def test_the_hint_stage_uses_no_labels(small, monkeypatch: pytest.MonkeyPatch) -
     assert "labels" not in run.spec
 
 
-def test_the_best_validation_hint_loss_is_what_goes_on(small, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Made to get worse after its first epoch, the stage keeps the first epoch's weights; keep=last the last."""
+def spoiled_after_one_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A learning rate that wrecks the network from the second of three epochs on."""
     from fitnets import optim
 
-    kept = {}
-    for keep in ("best", "last"):
-        cfg = small("stage=hint", "epochs.hint=3", f"keep={keep}")
-        monkeypatch.setattr(optim, "cosine", lambda step, steps: 1.0 if step < steps / 3 else 500.0)
-        go(cfg)
-        run, folder = finished(cfg)
-        kept[keep] = read_result(run, Path(cfg["runs_dir"]))
-        rows = (folder / "metrics.csv").read_text().splitlines()
-        column = rows[0].split(",").index("val/hint_loss")
-        losses = [float(row.split(",")[column]) for row in rows[1:]]
-        assert losses[0] == min(losses) and losses[0] < losses[-1]
-        chosen = losses[0] if keep == "best" else losses[-1]
-        assert kept[keep]["validation"]["hint_loss"] == pytest.approx(chosen)
-        module, data = module_of(run, Path(cfg["runs_dir"]))
-        module.nets["student"].load_state_dict(load_file(folder / "student.safetensors"))
-        module.nets["regressor"].load_state_dict(load_file(folder / "regressor.safetensors"))
-        module.eval()
-        batch = next(iter(data.val_dataloader()))
-        loss = 0.5 * (module.regressor(module.guided(batch.x)) - module.hints(batch.ids, batch.x)).pow(2)
-        assert loss.flatten(1).sum(1).mean().item() == pytest.approx(chosen, rel=1e-4)
-    assert (kept["best"]["kept_epoch"], kept["last"]["kept_epoch"]) == (1, 3)
+    monkeypatch.setattr(optim, "cosine", lambda step, steps: 1.0 if step < steps / 3 else 500.0)
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_best_validation_hint_loss_is_what_goes_on(small, monkeypatch: pytest.MonkeyPatch, keep: str) -> None:
+    """Whatever `keep` says of accuracies, a hint stage that gets worse hands on its first epoch's weights."""
+    cfg = small("stage=hint", "epochs.hint=3", f"keep={keep}")
+    go(cfg | {"stage": {"name": "teacher"}})
+    spoiled_after_one_epoch(monkeypatch)
+    go(cfg)
+    run, folder = finished(cfg)
+    rows = (folder / "metrics.csv").read_text().splitlines()
+    column = rows[0].split(",").index("val/hint_loss")
+    losses = [float(row.split(",")[column]) for row in rows[1:]]
+    assert losses[0] == min(losses) and losses[0] < losses[-1]
+    result = read_result(run, Path(cfg["runs_dir"]))
+    assert result["kept_epoch"] == 1 and result["validation"]["hint_loss"] == pytest.approx(losses[0])
+    module, data = module_of(run, Path(cfg["runs_dir"]))
+    module.nets["student"].load_state_dict(load_file(folder / "student.safetensors"))
+    module.nets["regressor"].load_state_dict(load_file(folder / "regressor.safetensors"))
+    module.eval()
+    batch = next(iter(data.val_dataloader()))
+    loss = 0.5 * (module.regressor(module.guided(batch.x)) - module.hints(batch.ids, batch.x)).pow(2)
+    assert loss.flatten(1).sum(1).mean().item() == pytest.approx(losses[0], rel=1e-4)
+
+
+@pytest.mark.parametrize(("keep", "epoch"), [("best", 1), ("last", 3)])
+def test_keep_chooses_the_weights_that_are_tested(
+    small, monkeypatch: pytest.MonkeyPatch, keep: str, epoch: int
+) -> None:
+    cfg = small("stage=backprop", "epochs.hint=1", "epochs.kd=2", f"keep={keep}")
+    spoiled_after_one_epoch(monkeypatch)
+    go(cfg)
+    run, folder = finished(cfg)
+    result = read_result(run, Path(cfg["runs_dir"]))
+    assert result["kept_epoch"] == epoch
+    data = make_data(run)
+    with torch.no_grad():
+        logits = load_student(folder)(data.images.images[data.val_index])
+    accuracy = (logits.argmax(1) == data.images.labels[data.val_index]).float().mean().item()
+    assert result["validation"]["accuracy"] == pytest.approx(accuracy)
 
 
 def test_r2_is_of_the_regressor_on_validation(small) -> None:

@@ -114,7 +114,7 @@ def notes(cfg: dict[str, Any]) -> str:
     return (
         f"All arms: same initial weights a seed, same number of updates, one set of hyper-parameters ({optimizer}, "
         f"lr {cfg['optimizer']['lr']}, {cfg['lr_schedule']}, batch {cfg['batch_size']}), init {cfg['init']['name']}; "
-        f"weights kept: {cfg['keep'] + (' on validation' if cfg['keep'] == 'best' else '')}. "
+        f"weights tested: {'best on validation' if cfg['keep'] == 'best' else 'the last'}. "
         f"± is the sample sd over seeds; differences are paired by seed, with a 95 % t-interval."
     )
 
