@@ -27,7 +27,7 @@ def one_line(result: dict[str, Any]) -> str:
     """The figures of a stage that has just been trained."""
     figures = result["validation"]
     if result["stage"] == "hint":
-        told = f"hint loss {figures['hint_loss']:.4g}, R2 {figures['r2']:.3f}"
+        told = f"hint loss {figures['hint_loss']:.4g}, R2 {figures['r2']:.3f}, regressor {result['hint']['regressor']}"
     else:
         told = f"val accuracy {figures['accuracy']:.2%}"
         if "agreement" in figures:

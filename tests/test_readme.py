@@ -1,0 +1,75 @@
+"""The README says what is so: its commands compose, its example runs, its tables are the files in results/."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fitnets.check import check_config
+from fitnets.runs import plan, read_result
+from tests.conftest import ROOT, SMALL, composed, go
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+COMMANDS = [
+    line.partition(" #")[0].strip()
+    for language, text in BLOCKS
+    if language == "bash"
+    for line in text.splitlines()
+    if "python run.py" in line and "--config-dir" not in line
+]
+
+
+def test_it_is_short_and_opens_with_the_two_commands() -> None:
+    assert len(README.splitlines()) < 200
+    first = next(text for language, text in BLOCKS if language == "bash")
+    assert [line.split()[:2] for line in first.splitlines()] == [["make", "run"], ["make", "test"]]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_composes_and_passes_the_checks(command: str) -> None:
+    words = [word for word in shlex.split(command)[2:] if word != "-m"]
+    assert check_config(composed(*[re.sub(r"=(\d+),.*", r"=\1", word) for word in words])) == []
+
+
+def test_every_make_target_named_exists() -> None:
+    answer = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = set(re.findall(r"make ([a-z-]+)", answer.stdout))
+    assert set(re.findall(r"`?make ([a-z-]+)", README.replace("They need make and", ""))) <= listed
+    assert {"help", "setup", "run", "check", "test", "test-all"} <= listed
+
+
+def test_the_example_student_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The three blocks of "Add your own", as printed."""
+    for language, text in BLOCKS:
+        named = re.match(r"# (my_\S+)\n", text)
+        if named and language in ("python", "yaml"):
+            (tmp_path / named[1]).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / named[1]).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    import yaml
+
+    mine = yaml.safe_load((tmp_path / "my_conf" / "student" / "small.yaml").read_text())
+    small = [word for word in SMALL if not word.startswith("student")]
+    cfg = composed("stage=fitnet", "hint.student_layer=5", *small, f"runs_dir={tmp_path}/runs") | {"student": mine}
+    command = next(t for lang, t in BLOCKS if lang == "bash" and "--config-dir" in t)
+    assert "student=small" in command and "hint.student_layer=5" in command
+    go(cfg)
+    assert read_result(plan(cfg)[0], tmp_path / "runs")["hint"]["guided_layer"] == "5"
+
+
+def test_the_tables_are_those_in_results() -> None:
+    """Every row of every table in results/digits_* stands in the README to the letter, and no other does."""
+    rows = set()
+    for table in sorted((ROOT / "results").glob("digits_*/table.md")):
+        rows |= {line for line in table.read_text().splitlines() if re.match(r"\| (teacher|backprop|KD|hint)", line)}
+    assert len(rows) >= 13  # four tables; the teacher's row is the same in each
+    shown = [line for line in README.splitlines() if re.match(r"\| (teacher|backprop|KD|hint)", line)]
+    assert set(shown) == rows and len(shown) == 16
+
+
+def test_links_and_pictures_exist() -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
