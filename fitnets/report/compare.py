@@ -105,7 +105,8 @@ def report(
 def heading(cfg: dict[str, Any]) -> str:
     labels = cfg["dataset"]["labels"]
     of = "all labels" if labels == "all" else f"{labels} labels"
-    return f"{cfg['student']['name']} from {cfg['teacher']['name']} on {cfg['dataset']['name']}, {of}"
+    nets = f"{cfg['student']['name']} from {cfg['teacher']['name']} on {cfg['dataset']['name']}"
+    return f"{nets}, {of}, init {cfg['init']['name']}"
 
 
 def notes(cfg: dict[str, Any]) -> str:
@@ -113,7 +114,7 @@ def notes(cfg: dict[str, Any]) -> str:
     optimizer = cfg["optimizer"]["_target_"].rpartition(".")[2]
     return (
         f"All arms: same initial weights a seed, same number of updates, one set of hyper-parameters ({optimizer}, "
-        f"lr {cfg['optimizer']['lr']}, {cfg['lr_schedule']}, batch {cfg['batch_size']}), init {cfg['init']['name']}; "
+        f"lr {cfg['optimizer']['lr']}, {cfg['lr_schedule']}, batch {cfg['batch_size']}); "
         f"weights tested: {'best on validation' if cfg['keep'] == 'best' else 'the last'}. "
         f"± is the sample sd over seeds; differences are paired by seed, with a 95 % t-interval."
     )
