@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from fitnets import cost
-from fitnets.components import build, derive
+from fitnets.components import build
 from fitnets.data.module import DataModule
 from fitnets.layers import Cut, declared_nonlinearity, plan_regressor, resolve_layer
 from fitnets.load import build_net, load_student, load_teacher
 from fitnets.runs import Run
+from fitnets.seeds import derive
 from fitnets.stages.classify import ClassifierModule
 from fitnets.stages.hint import HintModule
 from fitnets.stages.kd import KDModule

@@ -6,22 +6,35 @@
 from collections.abc import Callable
 from typing import Any
 
-from fitnets.components import problem_with, targets
+from fitnets.components import problem_with
+
+COMPONENTS = (  # keys that hold a `_target_`
+    *("teacher.net", "teacher.init", "teacher.recipe.optimizer", "student.net"),
+    *("dataset", "init.student", "init.regressor", "optimizer"),
+)
+GROUPS = (  # keys that have parts of their own
+    *("stage", "teacher", "teacher.recipe", "student", "hint", "init", "curriculum", "trainer", "logger"),
+    *("epochs", "lambda_schedule", "kd_loss"),
+    *COMPONENTS,
+)
 
 CHOICES = {
+    "stage.name": ("teacher", "backprop", "kd", "hint", "fitnet", "compare"),
     "kd_loss.name": ("paper", "hinton"),
     "lr_schedule": ("cosine", "constant"),
-    "keep": ("best", "last"),
+    "keep": ("last", "best"),
     "answers": ("cached", "online"),
     "hint.regressor": ("auto", "strided", "fc"),
     "hint.nonlinearity": ("auto", "relu", "linear", "maxout"),
     "hint.reduction": ("example", "mean", "code"),
     "teacher.recipe.lr_schedule": ("cosine", "constant"),
-    "teacher.recipe.keep": ("best", "last"),
+    "teacher.recipe.keep": ("last", "best"),
     "trainer.accelerator": ("auto", "cpu", "gpu"),
     "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
     "logger.name": ("csv",),
     "curriculum.name": ("none",),
+    "fresh": (True, False),
+    "dry_run": (True, False),
 }
 
 NUMBERS: dict[str, tuple[str, Callable[[float], bool], str]] = {  # key -> what it must be, test, example
@@ -29,11 +42,14 @@ NUMBERS: dict[str, tuple[str, Callable[[float], bool], str]] = {  # key -> what 
     "lambda_schedule.start": ("a number >= 0", lambda v: v >= 0, "4"),
     "lambda_schedule.end": ("a number >= 0", lambda v: v >= 0, "1"),
     "lambda_schedule.fraction": ("a number > 0 and <= 1", lambda v: 0 < v <= 1, "1.0"),
+    "dataset.val_fraction": ("a number > 0 and < 1", lambda v: 0 < v < 1, "0.2"),
+    "trainer.checkpoint_seconds": ("a number >= 0", lambda v: v >= 0, "0.5"),
+}
+OPTIONAL_NUMBERS: dict[str, tuple[str, Callable[[float], bool], str]] = {  # not in every optimizer, loss and dataset
     "kd_loss.alpha": ("a number from 0 to 1", lambda v: 0 <= v <= 1, "0.9"),
     "optimizer.lr": ("a number > 0", lambda v: v > 0, "0.002"),
+    "teacher.recipe.optimizer.lr": ("a number > 0", lambda v: v > 0, "0.002"),
     "dataset.test_fraction": ("a number > 0 and < 1", lambda v: 0 < v < 1, "0.2"),
-    "dataset.val_fraction": ("a number > 0 and < 1", lambda v: 0 < v < 1, "0.2"),
-    "trainer.checkpoint_seconds": ("a number >= 0", lambda v: v >= 0, "30"),
 }
 
 WHOLE = {  # key -> smallest value
@@ -61,75 +77,111 @@ class ConfigError(Exception):
 def check_config(cfg: dict[str, Any]) -> list[str]:
     """Problems with names, numbers and source files."""
     problems = []
-    for key, choices in CHOICES.items():
-        if _get(cfg, key) not in (*choices, _ABSENT):
-            listed = " | ".join(choices)
-            typed = key.replace("hint.regressor", "regressor")
-            problems.append(f"{typed} is {_get(cfg, key)!r}; type {typed}= one of: {listed}")
-    for key, (expected, holds, example) in NUMBERS.items():
+    broken: list[str] = []
+    for key in sorted(GROUPS):  # a group before its parts
+        if any(key.startswith(f"{group}.") for group in broken):
+            continue
         value = _get(cfg, key)
-        if value is not _ABSENT and not (_is_number(value) and holds(value)):
-            problems.append(f"{key} is {value!r}; it must be {expected}: type {key}={example}")
+        if not isinstance(value, dict):
+            broken.append(key)
+            problems.append(f"{key} {_given(value)}; it has parts, set one of them: {_parts_of(key)}")
+        elif key in COMPONENTS and not isinstance(value.get("_target_"), str):
+            problems.append(f"{key}._target_ {_given(value.get('_target_', _ABSENT))}; it must be a dotted path")
+    if problems:
+        return problems  # the rest could only repeat them
+    for key, choices in CHOICES.items():
+        value = _get(cfg, key)
+        if not any(value is choice or (value == choice and isinstance(value, str)) for choice in choices):
+            listed = " | ".join(str(choice).lower() if isinstance(choice, bool) else choice for choice in choices)
+            typed = "regressor" if key == "hint.regressor" else key
+            problems.append(f"{typed} {_given(value)}; type {typed}= one of: {listed}")
+    for key, (expected, holds, example) in (NUMBERS | OPTIONAL_NUMBERS).items():
+        value = _get(cfg, key)
+        if value is _ABSENT and key in OPTIONAL_NUMBERS:
+            continue
+        if not (_is_number(value) and holds(value)):
+            problems.append(f"{key} {_given(value)}; it must be {expected}: type {key}={example}")
     for key, smallest in WHOLE.items():
         value = _get(cfg, key)
-        if value is not _ABSENT and not (_is_whole(value) and value >= smallest):
-            problems.append(
-                f"{key} is {value!r}; it must be a whole number >= {smallest}: type {key}={max(smallest, 1)}"
-            )
-    threads = cfg["trainer"]["threads"]
+        if not (_is_whole(value) and value >= smallest):
+            expected = f"a whole number >= {smallest}: type {key}={max(smallest, 1)}"
+            problems.append(f"{key} {_given(value)}; it must be {expected}")
+    for key in ("runs_dir", "teacher.name", "student.name", "dataset.name", "init.name"):
+        value = _get(cfg, key)
+        if not isinstance(value, str) or not value:
+            problems.append(f"{key} {_given(value)}; it must be a name: type {key}=NAME")
+    for key in ("hint.teacher_layer", "hint.student_layer"):
+        if not isinstance(_get(cfg, key), str | int):
+            problems.append(f"{key} {_given(_get(cfg, key))}; type {key}= a module's name, early, middle or late")
+    threads = _get(cfg, "trainer.threads")
     if threads is not None and not (_is_whole(threads) and threads >= 1):
-        problems.append(f"trainer.threads is {threads!r}; it must be null or a whole number >= 1")
-    labels = cfg["dataset"]["labels"]
+        problems.append(f"trainer.threads {_given(threads)}; it must be null or a whole number >= 1")
+    labels = _get(cfg, "dataset.labels")
     if labels != "all" and not (_is_whole(labels) and labels >= 1):
-        problems.append(f"dataset.labels is {labels!r}; it must be all or a whole number >= 1: type dataset.labels=50")
-    problems += _check_seeds(cfg)
-    for target in dict.fromkeys(targets(cfg)):
-        problem = problem_with(target)
-        if problem:
-            problems.append(f"_target_ {target}: {problem}")
+        problems.append(
+            f"dataset.labels {_given(labels)}; it must be all or a whole number >= 1: type dataset.labels=50"
+        )
+    if cfg["stage"]["name"] == "compare":
+        problems += _check_comparison(cfg)
+    for key in COMPONENTS:
+        target = _get(cfg, key)["_target_"]
+        if problem := problem_with(target):
+            problems.append(f"{key}._target_={target}: {problem}")
     return problems
 
 
-def _check_seeds(cfg: dict[str, Any]) -> list[str]:
-    seeds, arms = cfg["seeds"], cfg["stage"].get("arms", ["backprop"])
+def _check_comparison(cfg: dict[str, Any]) -> list[str]:
+    seeds, arms, known = cfg["seeds"], cfg["stage"].get("arms"), ("backprop", "kd", "fitnet")
     problems = []
     whole = isinstance(seeds, list) and all(_is_whole(seed) and seed >= 0 for seed in seeds)
     if not whole or len(seeds) < 2 or len(set(seeds)) < len(seeds):
         problems.append(f"seeds is {seeds!r}; it must be 2 or more different whole numbers: type seeds=[0,1,2]")
-    known = ("backprop", "kd", "fitnet")
-    if not isinstance(arms, list) or not arms or any(arm not in known for arm in arms):
-        problems.append(f"stage.arms is {arms!r}; type stage.arms=[...] with some of: {' | '.join(known)}")
+    fine = isinstance(arms, list) and arms and all(arm in known for arm in arms)
+    if not fine or len(set(arms)) < len(arms):
+        listed = " | ".join(known)
+        problems.append(f"stage.arms is {arms!r}; type stage.arms=[...] with some of, each once: {listed}")
     return problems
 
 
 def check_nets(cfg: dict[str, Any]) -> list[str]:
-    """Problems with layers, shapes, class counts and devices: builds the networks, reads the data, trains nothing."""
+    """Problems with data, networks, layers, shapes, class counts and devices. Trains nothing.
+
+    Networks are built on the meta device, and Lightning is not imported: this takes seconds.
+    """
     import torch
 
-    from fitnets.data.module import DataModule
+    from fitnets.data.images import split
     from fitnets.layers import LayerError, plan_regressor, resolve_layer
 
     problems = []
-    if cfg["trainer"]["accelerator"] == "gpu" and not torch.cuda.is_available():
+    gpu = cfg["trainer"]["accelerator"] != "cpu" and torch.cuda.is_available()
+    if cfg["trainer"]["accelerator"] == "gpu" and not gpu:
         problems.append("trainer=gpu, but torch finds no GPU here: type trainer=auto or trainer=cpu")
-    dataset = {key: value for key, value in cfg["dataset"].items() if key != "labels"}
-    data = DataModule(dataset, cfg["split_seed"], cfg["batch_size"], cfg["seed"])
+    if cfg["trainer"]["precision"] == "16-mixed" and not gpu:
+        problems.append("trainer.precision=16-mixed needs a GPU: type trainer.precision=32-true or bf16-mixed")
+    name, labels = cfg["dataset"]["name"], cfg["dataset"]["labels"]
     try:
-        data.setup()
+        images, train, val = split(cfg["dataset"], cfg["split_seed"])
     except Exception as error:
-        return [*problems, f"dataset {cfg['dataset']['name']} cannot be read: {error}"]
-    labels, classes = cfg["dataset"]["labels"], data.num_classes
-    if labels != "all" and not classes <= labels <= len(data.train_index):
+        return [*problems, f"dataset {name} cannot be read: {error}"]
+    if min(len(train), len(images.test_labels)) < 1 or len(val) < 2:
+        sizes = f"{len(train)} train, {len(val)} validation and {len(images.test_labels)} test images"
+        problems.append(f"dataset {name} has {sizes}: change dataset.val_fraction or dataset.test_fraction")
+    input_shape, classes = tuple(images.images.shape[1:]), len(images.class_names)
+    if labels != "all" and not classes <= labels <= len(train):
         problems.append(
-            f"dataset.labels is {labels}; {cfg['dataset']['name']} has {classes} classes and {len(data.train_index)} "
-            f"training images: type dataset.labels=N with N from {classes} to {len(data.train_index)}, or all"
+            f"dataset.labels is {labels}; {name} has {classes} classes and {len(train)} training images: "
+            f"type dataset.labels=N with N from {classes} to {len(train)}, or all"
         )
     stage = cfg["stage"]["name"]
     nets = {}
     for role in ("teacher", "student"):
         needed = stage != "teacher" if role == "student" else stage != "backprop"
         if needed:
-            nets[role] = _try_net(role, cfg[role]["net"], data.input_shape, classes, problems)
+            nets[role] = _try_net(role, cfg[role]["net"], input_shape, classes, problems)
+            key = "teacher.init" if role == "teacher" else "init.student"
+            if nets[role] is not None:
+                _try_init(key, _get(cfg, key), nets[role], problems)
     for key, spec in (
         ("optimizer", cfg["optimizer"]),
         ("teacher.recipe.optimizer", cfg["teacher"]["recipe"]["optimizer"]),
@@ -141,14 +193,16 @@ def check_nets(cfg: dict[str, Any]) -> list[str]:
     for role in ("teacher", "student"):
         try:
             _, shape = resolve_layer(
-                nets[role], cfg["hint"][f"{role}_layer"], data.input_shape, role, f"hint.{role}_layer"
+                nets[role], str(cfg["hint"][f"{role}_layer"]), input_shape, role, f"hint.{role}_layer"
             )
             shapes.append(shape)
         except LayerError as error:
             problems.append(str(error))
     if len(shapes) == 2:
         try:
-            plan_regressor(shapes[1], shapes[0], cfg["hint"]["regressor"])
+            plan = plan_regressor(shapes[1], shapes[0], cfg["hint"]["regressor"])
+            with torch.device("meta"):
+                _try_init("init.regressor", cfg["init"]["regressor"], plan.build(), problems)
         except LayerError as error:
             problems.append(f"hint {cfg['hint']['student_layer']} -> {cfg['hint']['teacher_layer']}: {error}")
     return problems
@@ -179,6 +233,15 @@ def _try_net(role: str, spec: dict[str, Any], input_shape: Any, classes: int, pr
     return net
 
 
+def _try_init(key: str, spec: dict[str, Any], net: Any, problems: list[str]) -> None:
+    from fitnets.components import build
+
+    try:
+        build(spec, net)
+    except Exception as error:
+        problems.append(f"{key} {spec['_target_']} cannot fill a network's weights: {error}")
+
+
 def _try_optimizer(key: str, spec: dict[str, Any], problems: list[str]) -> None:
     import torch
 
@@ -187,7 +250,7 @@ def _try_optimizer(key: str, spec: dict[str, Any], problems: list[str]) -> None:
     try:
         build(spec, [torch.nn.Parameter(torch.zeros(1))])
     except Exception as error:
-        problems.append(f"{key} {spec.get('_target_')} cannot be made from {spec}: {error}")
+        problems.append(f"{key} {spec['_target_']} cannot be made from {spec}: {error}")
 
 
 _ABSENT = object()
@@ -199,6 +262,16 @@ def _get(cfg: Any, key: str) -> Any:
             return _ABSENT
         cfg = cfg[part]
     return cfg
+
+
+def _given(value: Any) -> str:
+    return "is missing" if value is _ABSENT else f"is {value!r}"
+
+
+def _parts_of(key: str) -> str:
+    """Keys below a group that the checks know, to show what could have been meant."""
+    known = (*CHOICES, *NUMBERS, *OPTIONAL_NUMBERS, *WHOLE, *(f"{component}._target_" for component in COMPONENTS))
+    return ", ".join(part for part in known if part.startswith(f"{key}.")) or f"{key}.name"
 
 
 def _is_number(value: Any) -> bool:

@@ -8,6 +8,7 @@ import functools
 import hashlib
 import importlib.util
 import pkgutil
+import sys
 from collections.abc import Iterator, Mapping
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -30,9 +31,11 @@ def targets(spec: Any) -> Iterator[str]:
 
 
 def is_library(target: str) -> bool:
-    """Whether `target` comes from an installed package, whose version is recorded instead of its source."""
+    """Whether `target` comes from Python itself or an installed package, whose source is not hashed."""
     package = target.partition(".")[0]
     found = _spec(package)
+    if package in sys.stdlib_module_names:
+        return True
     if package == "fitnets" or found is None:
         return False
     places = [found.origin or "", *(found.submodule_search_locations or [])]
@@ -55,18 +58,14 @@ def problem_with(target: str) -> str | None:
 
 @functools.cache
 def source_hash(target: str) -> str:
-    """Hash of the file that defines `target` and of every file it imports from the same top-level package."""
-    if is_library(target):
-        return "library"
-    package = target.partition(".")[0]
+    """Hash of the file that defines `target` and of every file that it imports, libraries left out."""
     todo, seen = [target.rpartition(".")[0]], {}
     while todo:
         module = todo.pop()
-        path = _file_of(module)
+        path = None if is_library(module) else _file_of(module)
         if path is not None and path not in seen:
             seen[path] = hashlib.sha256(path.read_bytes()).hexdigest()
-            imported = _imported(ast.parse(path.read_text()), module)
-            todo += [name for name in imported if name.partition(".")[0] == package]
+            todo += _imported(ast.parse(path.read_text()), module, path)
     return hashlib.sha256("".join(sorted(seen.values())).encode()).hexdigest()
 
 
@@ -97,20 +96,15 @@ def _top_level_names(tree: ast.Module) -> set[str]:
     return names
 
 
-def _imported(tree: ast.Module, module: str) -> Iterator[str]:
+def _imported(tree: ast.Module, module: str, path: Path) -> Iterator[str]:
     """Names of the modules that a file may import: `from a import b` may mean a or a.b."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
-                base = importlib.util.resolve_name("." * node.level + base, module.rpartition(".")[0])
+                base = importlib.util.resolve_name("." * node.level + base, package)
             yield base
             yield from (f"{base}.{alias.name}" for alias in node.names)
-
-
-def derive(seed: int, *words: object) -> int:
-    """A seed of its own for each purpose, so that drawing more for one does not move another."""
-    text = "/".join(str(word) for word in (seed, *words))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")

@@ -16,9 +16,6 @@ from fitnets.models.maxout import MaxoutConv2d, MaxoutLinear
 
 Shape = tuple[int, ...]  # of one sample: (C, H, W) for a map, (D,) for a vector
 
-REGRESSORS = ("auto", "strided", "fc")
-NONLINEARITIES = ("auto", "relu", "linear", "maxout")
-
 
 class LayerError(ValueError):
     """A layer that cannot be a hint or guided layer; the message says why and lists what can."""

@@ -45,17 +45,12 @@ def lambda_at(epoch: int, epochs: int, start: float, end: float, fraction: float
     return start + (end - start) * min(1.0, epoch / last)
 
 
-HINT_REDUCTIONS = {
-    "example": "half the squared norm per example, mean over the batch (paper eq. 3)",
-    "mean": "mean over all elements (torch's MSELoss)",
-    "code": "the original code's: summed over image rows only, halved, then the mean",
-}
-
-
 def hint_loss(predicted: Tensor, hint: Tensor, reduction: str = "example") -> Tensor:
     """Squared distance of the regressor's output and the hint, each (B, C, H, W) or (B, D). Paper eq. 3.
 
-    `reduction` is one of HINT_REDUCTIONS; for 7x7x192 maps "example" is 4,704 times and "code" 3.5 times "mean".
+    `reduction` is "example": half the squared norm per example, mean over the batch (eq. 3); "mean": mean over all
+    elements (torch's MSELoss); "code": the original code's, summed over image rows only, halved, then the mean.
+    For 7x7x192 maps "example" is 4,704 times and "code" 3.5 times "mean".
     """
     if reduction == "mean":
         return F.mse_loss(predicted, hint)

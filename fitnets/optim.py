@@ -9,8 +9,6 @@ from torch import nn
 from fitnets.components import build
 from fitnets.losses import cosine
 
-LR_SCHEDULES = ("cosine", "constant")
-
 
 def make_optimizer(parameters: Iterable[nn.Parameter], recipe: Mapping[str, Any], updates: int) -> dict[str, Any]:
     """What a LightningModule returns from configure_optimizers: fresh state, the schedule stepped by updates.

@@ -15,8 +15,9 @@ Weights = dict[str, dict[str, Tensor]]  # by network ("student", "regressor", "t
 
 
 class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures are complete
-    """Writes `metrics.csv` (a row an epoch), holds the best weights, and saves `last.ckpt` every so many seconds.
+    """Writes `metrics.csv` (a row an epoch), holds the best weights, and saves `last.ckpt`.
 
+    It saves every `checkpoint_seconds`, less often where saving is slow (0: after every update).
     A stage resumed from `last.ckpt` ends bit-equal: beside Lightning's own state it holds the history, the best
     weights so far, torch's random state and the running means; the data order's position is kept by its loader.
     When it is saved has no influence on the result.
@@ -28,6 +29,7 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Any] | None = None  # rank, epoch, weights
         self.seconds_before = 0.0
+        self.pause = 0.0
         self._random_state: list[Tensor] | None = None
 
     # ------------------------------------------------------------------------------ during training
@@ -59,11 +61,13 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
             self._save_if_due(trainer)
 
     def _save_if_due(self, trainer: Trainer) -> None:
-        if time.monotonic() - self.saved >= self.checkpoint_seconds:
+        now = time.monotonic()
+        if now - self.saved >= max(self.checkpoint_seconds, self.pause):
             partial = self.folder / "partial.ckpt"
             trainer.save_checkpoint(partial)
             os.replace(partial, self.folder / "last.ckpt")  # whole or not at all
             self.saved = time.monotonic()
+            self.pause = 50 * (self.saved - now) if self.checkpoint_seconds else 0.0  # saving takes 2 % at the most
 
     def _write_history(self) -> None:
         columns = list(dict.fromkeys(name for row in self.history for name in row))

@@ -18,10 +18,9 @@ from filelock import FileLock, Timeout
 
 from fitnets.components import source_hash, targets
 
-# Raise a number by hand when the code of that stage (its module, losses, layers, training) changes its result.
+# Raise a number by hand when the code behind that stage changes its result: its module, the losses, the layers, the
+# optimizer, the training. A change of fitnets/data/module.py or batches.py concerns all four.
 STAGE_VERSIONS = {"teacher": 1, "backprop": 1, "hint": 1, "kd": 1}
-
-ARMS = ("backprop", "kd", "fitnet")
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,8 @@ def hint_run(cfg: dict[str, Any], seed: int) -> Run:
     It always hands on the weights with the best validation hint loss (paper section 2.3), whatever `keep` says.
     """
     spec = _common(cfg) | _student(cfg | {"keep": "best"})
-    spec |= {"hint": cfg["hint"], "answers": cfg["answers"], "epochs": cfg["epochs"]["hint"]}
+    layers = {key: str(cfg["hint"][key]) for key in ("teacher_layer", "student_layer")}  # "5" is a module's name too
+    spec |= {"hint": cfg["hint"] | layers, "answers": cfg["answers"], "epochs": cfg["epochs"]["hint"]}
     return Run("hint", "fitnet", seed, spec, {"teacher": teacher_run(cfg)})
 
 
@@ -149,7 +149,6 @@ def _common(cfg: dict[str, Any]) -> dict[str, Any]:
     return {
         "dataset": {key: value for key, value in cfg["dataset"].items() if key != "labels"},
         "split_seed": cfg["split_seed"],
-        "curriculum": cfg["curriculum"],
         "precision": cfg["trainer"]["precision"],
     }
 
@@ -157,6 +156,7 @@ def _common(cfg: dict[str, Any]) -> dict[str, Any]:
 def _student(cfg: dict[str, Any]) -> dict[str, Any]:
     return {
         "student": cfg["student"],
+        "curriculum": cfg["curriculum"],
         "init": cfg["init"],
         "recipe": {key: cfg[key] for key in ("optimizer", "lr_schedule", "batch_size", "keep")},
     }

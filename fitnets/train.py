@@ -16,10 +16,10 @@ from safetensors.torch import save_file
 
 from fitnets import __version__, cost
 from fitnets.assemble import make_data, make_module
-from fitnets.components import derive
 from fitnets.data.module import DataModule
 from fitnets.recorder import Recorder, copied
 from fitnets.runs import Run
+from fitnets.seeds import derive
 
 
 def train(
@@ -35,8 +35,8 @@ def train(
     trainer, recorder = make_trainer(run, folder, options, callbacks)
     data = make_data(run)
     data.move_to(trainer.strategy.root_device)
-    module = make_module(run, data, parents, trainer.strategy.root_device)
     write_config(run, data, options, folder)
+    module = make_module(run, data, parents, trainer.strategy.root_device)
 
     torch.manual_seed(derive(run.seed, run.stage))
     checkpoint = folder / "last.ckpt"
@@ -130,7 +130,7 @@ def teacher_name(run: Run) -> str | None:
 
 
 def versions() -> dict[str, str]:
-    packages = ("torch", "pytorch-lightning", "torchmetrics", "hydra-core")
+    packages = ("torch", "pytorch-lightning", "torchmetrics", "scikit-learn", "safetensors")
     ours = {"fitnets": __version__, "python": platform.python_version()}
     return ours | {name: version(name) for name in packages}
 

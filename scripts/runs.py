@@ -28,13 +28,13 @@ def found_runs(runs_dir: Path) -> dict[str, dict[str, Any]]:
 
 
 def children(runs: dict[str, dict[str, Any]], name: str) -> list[str]:
-    """The runs whose nearest parent is `name`: a KD stage after a hint hangs below the hint, not the teacher."""
-    found = []
-    for child, facts in runs.items():
-        nearest = facts["parents"].get("hint") or facts["parents"].get("teacher")
-        if nearest == name:
-            found.append(child)
-    return found
+    """The runs whose nearest parent on disk is `name`: a KD stage after a hint hangs below the hint."""
+    return [child for child in runs if nearest_parent(runs, child) == name]
+
+
+def nearest_parent(runs: dict[str, dict[str, Any]], child: str) -> str | None:
+    parents = runs[child]["parents"]
+    return next((parents[role] for role in ("hint", "teacher") if parents.get(role) in runs), None)
 
 
 def show(runs: dict[str, dict[str, Any]]) -> None:
@@ -52,8 +52,8 @@ def show(runs: dict[str, dict[str, Any]]) -> None:
         for child in children(runs, name):
             line(child, depth + 1)
 
-    for name, facts in runs.items():
-        if not any(parent in runs for parent in facts["parents"].values()):
+    for name in runs:
+        if nearest_parent(runs, name) is None:
             line(name, 0)
 
 
@@ -75,8 +75,16 @@ def remove(runs_dir: Path, runs: dict[str, dict[str, Any]], names: list[str], wi
         left = ", ".join(sorted(set(everything) - set(chosen)))
         print(f"these were trained from them: {left}; type --with-children to remove all", file=sys.stderr)
         return 2
+    from filelock import FileLock, Timeout
+
+    (runs_dir / ".locks").mkdir(exist_ok=True)
     for name in everything:
-        shutil.rmtree(runs_dir / name)
+        try:
+            with FileLock(runs_dir / ".locks" / f"{name}.lock", timeout=0):
+                shutil.rmtree(runs_dir / name)
+        except Timeout:
+            print(f"{name} is being trained by another process; it and what follows is left", file=sys.stderr)
+            return 2
         print(f"removed {name}")
     return 0
 

@@ -1,12 +1,13 @@
 """Every kind of bad input is named, with what was expected and what to type; all problems come at once."""
 
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from fitnets.check import ConfigError, check_config, check_nets
-from tests.conftest import composed, go
+from tests.conftest import ROOT, composed, go
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,22 @@ from tests.conftest import composed, go
         ("seeds=[1]", "seeds is [1]; it must be 2 or more different whole numbers"),
         ("seeds=[1,1]", "seeds is [1, 1]"),
         ("seeds=3", "seeds is 3"),
-        ("stage.arms=[kdd]", "stage.arms is ['kdd']; type stage.arms=[...] with some of: backprop | kd | fitnet"),
+        ("stage.arms=[kd,kd]", "each once: backprop | kd | fitnet"),
+        ("fresh=no", "fresh is 'no'; type fresh= one of: true | false"),
+        ("dry_run=1", "dry_run is 1; type dry_run= one of: true | false"),
+        ("runs_dir=null", "runs_dir is None; it must be a name"),
+        ("epochs=50", "epochs is 50; it has parts, set one of them: epochs.teacher, epochs.hint, epochs.kd"),
+        ("kd_loss=hinton", "kd_loss is 'hinton'; it has parts, set one of them: kd_loss.name"),
+        ("lambda_schedule=2", "lambda_schedule is 2; it has parts"),
+        ("optimizer=sgd", "optimizer is 'sgd'; it has parts, set one of them: optimizer.lr, optimizer._target_"),
+        ("teacher.recipe=null", "teacher.recipe is None; it has parts"),
+        ("~hint.reduction", "hint.reduction is missing; type hint.reduction= one of: example | mean | code"),
+        ("~teacher.net._target_", "teacher.net._target_ is missing; it must be a dotted path"),
+        ("hint.teacher_layer=null", "hint.teacher_layer is None"),
+        (
+            "stage.arms=[kdd]",
+            "stage.arms is ['kdd']; type stage.arms=[...] with some of, each once: backprop | kd | fitnet",
+        ),
         ("lambda_schedule.fraction=0", "lambda_schedule.fraction is 0"),
         ("lambda_schedule.start=-1", "lambda_schedule.start is -1"),
         ("kd_loss.name=hintons", "kd_loss.name is 'hintons'; type kd_loss.name= one of: paper | hinton"),
@@ -33,7 +49,7 @@ from tests.conftest import composed, go
         ("hint.reduction=sum", "example | mean | code"),
         ("lr_schedule=step", "cosine | constant"),
         ("answers=cache", "cached | online"),
-        ("keep=first", "best | last"),
+        ("keep=first", "last | best"),
         ("optimizer.lr=0", "optimizer.lr is 0"),
         ("dataset.labels=some", "dataset.labels is 'some'; it must be all or a whole number >= 1"),
         ("dataset.test_fraction=2", "dataset.test_fraction is 2"),
@@ -55,12 +71,10 @@ def test_the_defaults_and_every_group_pass() -> None:
 
 def test_names_and_numbers_are_checked_without_torch() -> None:
     """About a second for the whole command: nothing heavy is imported for them."""
-    import subprocess
-
     code = (
         "import sys\nfrom fitnets.check import check_config\nfrom fitnets.runs import plan\n"
         "from hydra import compose, initialize_config_dir\nfrom omegaconf import OmegaConf\n"
-        f"with initialize_config_dir({str(Path(__file__).parent.parent / 'conf')!r}, version_base='1.3'):\n"
+        f"with initialize_config_dir({str(ROOT / 'conf')!r}, version_base='1.3'):\n"
         "    cfg = OmegaConf.to_container(compose('config'), resolve=True)\n"
         "assert check_config(cfg) == []\n[run.fingerprint for run in plan(cfg)]\n"
         "print([name for name in ('torch', 'sklearn', 'pytorch_lightning', 'matplotlib') if name in sys.modules])"
@@ -78,6 +92,11 @@ def test_names_and_numbers_are_checked_without_torch() -> None:
             "no convolution takes 10 -> 192x2x2 (a map and a vector): type regressor=fc",
         ),
         (["regressor=strided", "hint.student_layer=conv9"], "type regressor=auto"),
+        (["+init.student.gain=2"], "init.student fitnets.models.init.scaled cannot fill a network's weights"),
+        (["+init.regressor.gain=2"], "init.regressor fitnets.models.init.scaled cannot fill a network's weights"),
+        (["+teacher.init.gain=2"], "teacher.init fitnets.models.init.scaled cannot fill a network's weights"),
+        (["dataset.val_fraction=0.0001"], "dataset digits has 1438 train, 0 validation and 359 test images"),
+        (["trainer=cpu", "trainer.precision=16-mixed"], "trainer.precision=16-mixed needs a GPU"),
         (["dataset.labels=9"], "dataset.labels is 9; digits has 10 classes and 1168 training images"),
         (["dataset.labels=2000"], "type dataset.labels=N with N from 10 to 1168, or all"),
         (["student.net.blocks=[[4]]"], "the student fitnets.models.thin.thin_maxout does not run on 1x8x8 images"),
@@ -92,6 +111,20 @@ def test_layers_shapes_and_components(overrides: list[str], told: str) -> None:
     assert check_config(cfg) == []
     problems = check_nets(cfg)
     assert len(problems) == 1 and told in problems[0], problems
+
+
+def test_seeds_matter_to_compare_only() -> None:
+    assert check_config(composed("stage=kd", "seeds=[0]")) == []
+
+
+def test_layers_and_shapes_are_checked_without_lightning() -> None:
+    code = (
+        "import sys\nfrom fitnets.check import check_nets\nfrom tests.conftest import composed\n"
+        "lightning = [name for name in sys.modules if name.startswith(('pytorch_lightning', 'torchmetrics'))]\n"
+        "assert check_nets(composed('stage=hint')) == []\nprint(lightning, 'pytorch_lightning' in sys.modules)"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert answer.stdout.strip() == "[] False", answer.stderr
 
 
 def test_a_wrong_class_count_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.conftest import ROOT, SMALL
 
@@ -58,7 +60,7 @@ def test_two_processes_at_once_train_the_teacher_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stage", ["hint", "kd"])
 def test_killed_and_started_again_it_says_where_it_resumes_and_ends_bit_equal(tmp_path: Path, stage: str) -> None:
-    words = ["stage=fitnet", *SMALL, "epochs.hint=8", "epochs.kd=8", "trainer.checkpoint_seconds=0"]
+    words = ["stage=fitnet", *SMALL, "epochs.hint=12", "epochs.kd=12", "trainer.checkpoint_seconds=0.05"]
     through = typed(*words, f"runs_dir={tmp_path}/through", cwd=tmp_path)
     assert through.returncode == 0, through.stderr
     runs = tmp_path / "killed"
@@ -95,6 +97,28 @@ def test_an_unknown_layer_lists_the_layers(tmp_path: Path) -> None:
     assert "the teacher has no layer 'conv7'" in bad.stderr and "conv2 12x2x2" in bad.stderr
     assert "the student has no layer 'conv99'" in bad.stderr and "hint.student_layer=NAME" in bad.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_sweep_names_a_bad_job_goes_on_and_exits_with_2(tmp_path: Path) -> None:
+    swept = typed("-m", "stage=teacher", "epochs.teacher=0,1", *[w for w in SMALL if "teacher=" not in w], cwd=tmp_path)
+    assert swept.returncode == 2 and "Traceback" not in swept.stderr
+    assert "epochs.teacher is 0" in swept.stderr and "teacher of wide_shallow" in swept.stdout
+
+
+def test_what_to_type_next_can_be_typed(tmp_path: Path) -> None:
+    """Flags and quotes are kept: the printed command itself runs."""
+    (tmp_path / "mine" / "student").mkdir(parents=True)
+    (tmp_path / "mine" / "student" / "tiny.yaml").write_text(
+        "name: tiny\nnet:\n  _target_: fitnets.models.thin.thin_maxout\n  blocks: [[2], [2], [2, 2]]\n"
+    )
+    small = [word for word in SMALL if not word.startswith("student")]
+    hint = typed("--config-dir", "mine", "stage=hint", "student=tiny", *small, cwd=tmp_path)
+    line = next(line for line in hint.stdout.splitlines() if line.startswith("  next"))
+    words = shlex.split(line.removeprefix("  next").partition("   (")[0])
+    assert words[:2] == ["python", "run.py"] and "stage=fitnet" in words
+    following = typed(*words[2:], cwd=tmp_path)
+    assert following.returncode == 0, following.stderr
+    assert "3 stages, 1 to train" in following.stdout
 
 
 @pytest.mark.parametrize("words", [("studnt=thin",), ("student=thindeep",), ("temprature=3",)])
@@ -143,6 +167,9 @@ def test_scripts_runs_lists_lineage_and_removes(tmp_path: Path) -> None:
     assert "test " in lines[0] and "R2" in lines[1]
     refused = script("--remove", "hint")
     assert refused.returncode == 2 and "kd-thin_deep" in refused.stderr and len(script().stdout.splitlines()) == 3
+    with FileLock(next((tmp_path / "runs" / ".locks").glob("kd-*"))):
+        held = script("--remove", "kd-")
+        assert held.returncode == 2 and "is being trained" in held.stderr and len(script().stdout.splitlines()) == 3
     unknown = script("--remove", "nope")
     assert unknown.returncode == 2 and "fits 0 runs" in unknown.stderr
     assert script("--remove", "hint", "--with-children").returncode == 0

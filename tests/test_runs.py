@@ -46,6 +46,7 @@ STUDENTS = ALL - {"teacher"}
         ("lambda_schedule.end=0", {"kd", "kd alone"}),
         ("kd_loss.name=hinton", {"kd", "kd alone"}),
         ("dataset.labels=50", {"kd", "kd alone", "backprop alone"}),
+        ("hint.teacher_layer=conv2", {"hint", "kd"}),
         ("hint=early", {"hint", "kd"}),
         ("regressor=fc", {"hint", "kd"}),
         ("hint.reduction=mean", {"hint", "kd"}),
@@ -113,6 +114,28 @@ def test_editing_one_line_of_a_student_retrains_it_and_not_the_teacher(my_nets: 
     components.source_hash.cache_clear()
     after = prints(*MINE)
     assert {stage for stage in ALL if before[stage] != after[stage]} == STUDENTS
+
+
+def test_what_a_students_file_imports_from_elsewhere_counts_too(my_nets: Path) -> None:
+    """A module beside it, as the README's layout has it; and a package whose __init__ only hands the name on."""
+    (my_nets.parent / "my_head.py").write_text("head = 1\n")
+    (my_nets / "student.py").write_text("from my_head import head\n" + (my_nets / "student.py").read_text())
+    (my_nets / "__init__.py").write_text("from .student import student\n")
+    mine = [*MINE[:2], "student.net._target_=my_nets.student"]
+    components.source_hash.cache_clear()
+    before = prints(*mine)
+    for file in (my_nets.parent / "my_head.py", my_nets / "blocks.py"):
+        file.write_text(file.read_text() + "# a line\n")
+        components.source_hash.cache_clear()
+        after = prints(*mine)
+        assert {stage for stage in ALL if before[stage] != after[stage]} == STUDENTS, file
+        before = after
+
+
+def test_a_layer_named_by_a_number_is_one_layer_however_it_is_written() -> None:
+    as_number, as_text = (composed("stage=hint") for _ in range(2))
+    as_number["hint"]["student_layer"], as_text["hint"]["student_layer"] = 5, "5"
+    assert plan(as_number)[0].fingerprint == plan(as_text)[0].fingerprint
 
 
 def test_editing_a_line_of_our_student_moves_it_and_not_the_teacher(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,6 +80,32 @@ def test_neither_network_runs_past_its_named_layer(small) -> None:
     }
 
 
+def test_a_branching_student_is_guided_by_what_runs(small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two branches, registered in another order than they run in; batch norm above the join stays bit-equal."""
+    (tmp_path / "branching.py").write_text(
+        "from torch import nn\n\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, input_shape, num_classes):\n"
+        "        super().__init__()\n"
+        "        self.head = nn.Linear(8, num_classes)\n"
+        "        self.top = nn.BatchNorm2d(8)\n"
+        "        self.join = nn.BatchNorm2d(8)\n"
+        "        self.right = nn.Conv2d(input_shape[0], 8, 3, padding=1)\n"
+        "        self.left = nn.Conv2d(input_shape[0], 8, 1)\n\n"
+        "    def forward(self, x):\n"
+        "        return self.head(self.top(self.join(self.left(x) + self.right(x))).mean((2, 3)))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    drop = ["~student.net.blocks", "~student.net.pieces", "student.net._target_=branching.Net"]
+    cfg = small("stage=hint", "hint.student_layer=join", *drop)
+    go(cfg)
+    run, folder = finished(cfg)
+    fresh = state(module_of(run, Path(cfg["runs_dir"]))[0].nets["student"])
+    changed = differing(fresh, load_file(folder / "student.safetensors"))
+    assert changed <= {name for name in fresh if name.split(".")[0] in ("left", "right", "join")}
+    assert {"left.weight", "right.weight", "join.weight", "join.running_mean"} <= changed
+
+
 def test_the_hint_stage_uses_no_labels(small, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same weights with every training label poisoned."""
     cfg = small("stage=hint")
@@ -343,6 +369,35 @@ def test_hintons_loss_runs_and_differs(small) -> None:
         go(cfg)
         results[name] = load_file(finished(cfg)[1] / "student.safetensors")
     assert differing(results["paper"], results["hinton"])
+
+
+# ------------------------------------------------------------------------------------ the test part
+
+
+def test_the_test_part_is_read_once_at_the_end(small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One pass over its 359 images in each of teacher, backprop and kd, after training; none in the hint stage."""
+    from fitnets import train as training
+    from fitnets.data.module import DataModule
+
+    reads: list[tuple[str, int]] = []
+    original, original_train = DataModule.test_batch, training.train
+    current: dict[str, Any] = {}
+
+    def train(run: Run, folder: Path, *rest: Any) -> None:
+        current.update(run=run, folder=folder)
+        original_train(run, folder, *rest)
+
+    def test_batch(self: DataModule, index: torch.Tensor) -> Any:
+        rows = (current["folder"] / "metrics.csv").read_text().splitlines()
+        assert len(rows) == 1 + current["run"].spec["epochs"], "training is over"
+        reads.append((current["run"].stage, len(index)))
+        return original(self, index)
+
+    monkeypatch.setattr(training, "train", train)
+    monkeypatch.setattr(DataModule, "test_batch", test_batch)
+    go(small("stage=fitnet"))
+    go(small("stage=backprop"))
+    assert reads == [("teacher", 359), ("kd", 359), ("backprop", 359)]
 
 
 # ---------------------------------------------------------------------------------------- fair arms

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fitnets.components import derive
+from fitnets.seeds import derive
 
 
 class ShuffledBatches:

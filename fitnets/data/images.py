@@ -1,11 +1,14 @@
-"""Where samples come from: a dataset is a function that returns Images. This file has the embedded one."""
+"""What a dataset gives (a function that returns Images), and how it is split into train and validation."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from fitnets.components import derive
+from fitnets.components import build
+from fitnets.seeds import derive
 
 
 @dataclass(frozen=True)
@@ -42,14 +45,13 @@ def without(count: int, taken: Tensor) -> Tensor:
     return left.nonzero().flatten()
 
 
-def digits(split_seed: int, test_fraction: float) -> Images:
-    """scikit-learn's 1,797 real handwritten digits, 8x8 with values 0..16; the test part is class-balanced."""
-    from sklearn.datasets import load_digits
+def split(dataset: Mapping[str, Any], split_seed: int) -> tuple[Images, Tensor, Tensor]:
+    """The data set that a config describes, and the indices of its train and validation parts, (N,) each.
 
-    bunch = load_digits()
-    images = torch.tensor(bunch.images, dtype=torch.uint8).unsqueeze(1)
-    labels = torch.tensor(bunch.target, dtype=torch.int64)
-    test = class_balanced(labels, round(test_fraction * len(labels)), derive(split_seed, "test"))
-    train = without(len(labels), test)
-    names = tuple(str(name) for name in bunch.target_names)
-    return Images(images[train], labels[train], images[test], labels[test], names)
+    Validation is `val_fraction` of the training file, class-balanced, drawn with `split_seed`.
+    """
+    source = {key: value for key, value in dataset.items() if key not in ("name", "val_fraction", "labels")}
+    images = build(source, split_seed=split_seed)
+    held_out = round(dataset["val_fraction"] * len(images.labels))
+    val = class_balanced(images.labels, held_out, derive(split_seed, "val"))
+    return images, without(len(images.labels), val), val

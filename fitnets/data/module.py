@@ -7,10 +7,10 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
-from fitnets.components import build, derive
 from fitnets.data.batches import EvalBatches, ShuffledBatches
-from fitnets.data.images import Images, class_balanced, without
+from fitnets.data.images import Images, class_balanced, split
 from fitnets.losses import UNLABELLED
+from fitnets.seeds import derive
 
 EVAL_BATCH = 512
 
@@ -59,11 +59,8 @@ class DataModule(LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         if self.images is not None:
             return
-        source = {k: v for k, v in self.dataset.items() if k not in ("name", "val_fraction")}
-        self.images = data = build(source, split_seed=self.split_seed)
-        held_out = round(self.dataset["val_fraction"] * len(data.labels))
-        self.val_index = class_balanced(data.labels, held_out, derive(self.split_seed, "val"))
-        self.train_index = without(len(data.labels), self.val_index)
+        self.images, self.train_index, self.val_index = split(self.dataset, self.split_seed)
+        data = self.images
 
         self.labelled_index = self.train_index
         self.visible_labels = data.labels.clone()

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import math
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, stdev
@@ -112,11 +113,14 @@ def heading(cfg: dict[str, Any]) -> str:
 def notes(cfg: dict[str, Any]) -> str:
     """What makes the arms comparable, in a line."""
     optimizer = cfg["optimizer"]["_target_"].rpartition(".")[2]
+    labels = cfg["dataset"]["labels"]
+    few = "" if labels == "all" else f"; backprop: {min(labels, cfg['batch_size'])} of the labelled images"
     return (
         f"All arms: same initial weights a seed, same number of updates, one set of hyper-parameters ({optimizer}, "
-        f"lr {cfg['optimizer']['lr']}, {cfg['lr_schedule']}, batch {cfg['batch_size']}); "
+        f"lr {cfg['optimizer']['lr']}, {cfg['lr_schedule']}, batch {cfg['batch_size']}{few}); "
         f"weights tested: {'best on validation' if cfg['keep'] == 'best' else 'the last'}. "
-        f"± is the sample sd over seeds; differences are paired by seed, with a 95 % t-interval."
+        f"± is the sample sd over seeds, with one teacher and one split; "
+        f"differences are paired by seed, with a 95 % t-interval."
     )
 
 
@@ -173,7 +177,7 @@ def print_table(cfg: dict[str, Any], table: list[Row], teacher: dict[str, Any] |
 
 
 def markdown(cfg: dict[str, Any], table: list[Row], teacher: dict[str, Any] | None, overrides: list[str]) -> str:
-    lines = [f"**{heading(cfg)}** (`{' '.join(['python run.py', *overrides])}`)", ""]
+    lines = [f"**{heading(cfg)}** (`{shlex.join(['python', 'run.py', *overrides])}`)", ""]
     lines += ["| " + " | ".join(HEADER) + " |", "|---|" + "---:|" * (len(HEADER) - 1)]
     lines += ["| " + " | ".join(line) + " |" for line in all_cells(table, teacher)]
     return "\n".join([*lines, "", notes(cfg), ""])

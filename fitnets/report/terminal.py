@@ -1,5 +1,6 @@
 """What a command prints around its trainings: the plan, a line a stage, the summary. Imports no torch."""
 
+import shlex
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -69,12 +70,12 @@ def summary(run: Run, result: dict[str, Any], runs_dir: Path, overrides: list[st
 
 def next_command(run: Run, folder: Path, overrides: list[str]) -> str:
     """A command that goes on from here, with what the user has typed."""
-    kept = [o for o in overrides if o.partition("=")[0] not in ("stage", "fresh", "dry_run")]
+    kept = [word for word in overrides if word.partition("=")[0] not in ("stage", "fresh", "dry_run")]
     if run.stage == "teacher":
-        return " ".join(["python run.py stage=hint", *kept])
+        return shlex.join(["python", "run.py", "stage=hint", *kept])
     if run.stage == "hint":
-        return " ".join(["python run.py stage=fitnet", *kept]) + "   (KD from this hint stage)"
+        return shlex.join(["python", "run.py", "stage=fitnet", *kept]) + "   (KD from this hint stage)"
     if run.arm == "fitnet":
-        kept = [o for o in kept if o.partition("=")[0] != "seed"]
-        return " ".join(["python run.py stage=compare", *kept]) + "   (all arms, over seeds)"
+        kept = [word for word in kept if word.partition("=")[0] != "seed"]
+        return shlex.join(["python", "run.py", "stage=compare", *kept]) + "   (all arms, over seeds)"
     return f'python -c "import fitnets; print(fitnets.load_student({str(folder)!r}))"'

@@ -39,7 +39,7 @@ def outside_tree(module: nn.Module, **attributes: Any) -> None:
 def teacher_answers(teacher: FrozenTeacher, data: DataModule, how: str) -> Answers:
     """The teacher's output for training and validation samples: `cached` once here, or `online` at every step.
 
-    Cached is exact while a sample always looks the same, as it does without augmentation.
+    Cached is exact while a sample always looks the same, as it does without augmentation; the cache is float32.
     """
     if how == "online":
         return lambda _index, x: teacher(x)
