@@ -86,7 +86,7 @@ def test_a_bad_config_is_one_message_and_exit_code_2(tmp_path: Path) -> None:
     )
     assert bad.returncode == 2
     assert "4 problems; nothing was trained" in bad.stderr and "Traceback" not in bad.stderr
-    for told in ("temperature is 0", "temperature=3", "keep is 'lst'", "best | last", "epochs.kd is 1.5", "no.where"):
+    for told in ("temperature is 0", "temperature=3", "keep is 'lst'", "last | best", "epochs.kd is 1.5", "no.where"):
         assert told in bad.stderr
     assert not list(tmp_path.iterdir())
 

@@ -70,12 +70,11 @@ def summary(run: Run, result: dict[str, Any], runs_dir: Path, overrides: list[st
 
 def next_command(run: Run, folder: Path, overrides: list[str]) -> str:
     """A command that goes on from here, with what the user has typed."""
-    kept = [word for word in overrides if word.partition("=")[0] not in ("stage", "fresh", "dry_run")]
-    if run.stage == "teacher":
-        return shlex.join(["python", "run.py", "stage=hint", *kept])
-    if run.stage == "hint":
-        return shlex.join(["python", "run.py", "stage=fitnet", *kept]) + "   (KD from this hint stage)"
-    if run.arm == "fitnet":
-        kept = [word for word in kept if word.partition("=")[0] != "seed"]
-        return shlex.join(["python", "run.py", "stage=compare", *kept]) + "   (all arms, over seeds)"
-    return f'python -c "import fitnets; print(fitnets.load_student({str(folder)!r}))"'
+    following = {"teacher": "hint", "hint": "fitnet"}.get(run.stage, "compare" if run.arm == "fitnet" else "")
+    if not following:
+        return f'python -c "import fitnets; print(fitnets.load_student({str(folder)!r}))"'
+    dropped = ("fresh", "dry_run", *(["seed"] if following == "compare" else []))
+    kept = [word for word in overrides if word.partition("=")[0] not in dropped]
+    words = [f"stage={following}" if word.startswith("stage=") else word for word in kept]  # in place: flags come first
+    why = {"hint": "", "fitnet": "   (KD from this hint stage)", "compare": "   (all arms, over seeds)"}[following]
+    return shlex.join(["python", "run.py", *words]) + why
