@@ -1,5 +1,6 @@
 """From a run's spec to its objects: data, networks with their initial weights, the stage's LightningModule."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,28 +10,41 @@ from torch import Tensor, nn
 from fitnets import cost
 from fitnets.components import build
 from fitnets.data.module import DataModule
-from fitnets.layers import Cut, declared_nonlinearity, plan_regressor, resolve_layer
+from fitnets.layers import Cut, declared_nonlinearity, guided_parameters, plan_regressor, resolve_layer
 from fitnets.load import build_net, load_student, load_teacher
 from fitnets.runs import Run
 from fitnets.seeds import derive
 from fitnets.stages.classify import ClassifierModule
 from fitnets.stages.hint import HintModule
+from fitnets.stages.joint import JointBackprop, JointKD
 from fitnets.stages.kd import KDModule
-from fitnets.stages.teacher import FrozenTeacher, teacher_answers
+from fitnets.stages.teacher import Answers, FrozenTeacher, teacher_answers
 
 PROBED = 512  # training images that decide whether a hint layer is ever negative
 
 
-def make_data(run: Run) -> DataModule:
+def epochs_of(run: Run, parents: dict[str, Path]) -> int:
+    """Epochs to train: the run's own, or when it is retrained on all images what its first training found best."""
+    return result_of(parents["found"])["kept_epoch"] if "found" in parents else run.spec["epochs"]
+
+
+def result_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "result.json").read_text())
+
+
+def make_data(run: Run, parents: dict[str, Path]) -> DataModule:
     """The run's data; a KD stage goes on in the data order where its hint stage ended."""
     data = DataModule(
-        run.spec["dataset"],
+        run.spec["dataset"] | run.where,
         run.spec["split_seed"],
         run.spec["recipe"]["batch_size"],
         seed=run.seed,
         labels=run.spec.get("labels", "all"),
-        only_labelled=run.stage == "backprop",
-        first_epoch=run.parents["hint"].spec["epochs"] if "hint" in run.parents else 0,
+        only_labelled=run.stage in ("backprop", "label_hint") or run.spec.get("task") == "backprop",
+        first_epoch=result_of(parents["hint"])["epochs"] if "hint" in parents else 0,
+        preprocess=run.spec["preprocess"],
+        augment=run.spec["augment"],
+        train_on=run.spec.get("train_on", "train"),
     )
     data.setup()
     return data
@@ -38,35 +52,68 @@ def make_data(run: Run) -> DataModule:
 
 def make_module(run: Run, data: DataModule, parents: dict[str, Path], device: torch.device) -> Any:
     """The LightningModule of the run's stage."""
-    spec, classes = run.spec, data.num_classes
-    updates = spec["epochs"] * data.batches_per_epoch
+    spec, classes, epochs = run.spec, data.num_classes, epochs_of(run, parents)
+    updates = epochs * data.batches_per_epoch
     if run.stage == "teacher":
         teacher = new_net(spec["teacher"]["net"], spec["teacher"]["init"], run.seed, "teacher", data)
         return ClassifierModule(teacher, "teacher", classes, spec["recipe"], updates)
     student = new_net(spec["student"]["net"], spec["init"]["student"], run.seed, "student", data)
-    if run.stage == "backprop":
-        return ClassifierModule(student, "student", classes, spec["recipe"], updates)
-    teacher = load_teacher(parents["teacher"]).to(device)
-    if run.stage == "hint":
-        return hint_module(run, data, student, teacher, updates)
     if "hint" in parents:
         student.load_state_dict(load_student(parents["hint"]).state_dict(), strict=True)
-    frozen = FrozenTeacher(teacher)
-    return KDModule(
-        student,
-        frozen,
-        teacher_answers(frozen, data, spec["answers"]),
-        classes,
-        spec["temperature"],
-        spec["kd_loss"],
-        spec["epochs"],
-        spec["recipe"],
-        updates,
-    )
+    if run.stage == "label_hint":
+        layer, head = label_head(run, data, student, spec["guided_layer"])
+        trained = guided_parameters(student, layer, data.input_shape)
+        return ClassifierModule(Cut(student, layer), "student", classes, spec["recipe"], updates, head, trained)
+    joint = run.stage == "joint"
+    if run.stage == "backprop" or (joint and spec["task"] == "backprop"):
+        kind = JointBackprop if joint else ClassifierModule
+        module: Any = kind(student, "student", classes, spec["recipe"], updates)
+    else:
+        teacher = load_teacher(parents["teacher"]).to(device)
+        if run.stage == "hint":
+            layer, regressor, hints, frozen, facts = hint_parts(run, data, student, teacher)
+            return HintModule(
+                *(student, layer, frozen, hints, regressor, spec["hint"]["reduction"], data.input_shape),
+                *(spec["recipe"], updates, facts),
+            )
+        scaled = None
+        if spec.get("guided_lr_scale", 1.0) != 1.0:
+            layer = guided_layer_of(run.parents["hint"], student, data)
+            scaled = {spec["guided_lr_scale"]: guided_parameters(student, layer, data.input_shape)}
+        frozen = FrozenTeacher(teacher)
+        kd = JointKD if joint else KDModule
+        module = kd(
+            *(student, frozen, teacher_answers(frozen, data, spec["answers"]), classes, spec["temperature"]),
+            *(spec["kd_loss"], epochs, spec["recipe"], updates, scaled),
+        )
+    if joint and spec["side"] == "label":
+        layer, head = label_head(run, data, student, spec["hint"]["student_layer"])
+        module.side_by(layer, head, None, "", {"guided_layer": layer})
+    elif joint:
+        layer, head, hints, _, facts = hint_parts(run, data, student, teacher)
+        module.side_by(layer, head, hints, spec["hint"]["reduction"], facts)
+    return module
 
 
-def hint_module(run: Run, data: DataModule, student: nn.Module, teacher: nn.Module, updates: int) -> HintModule:
-    """Both networks cut at their layer, and the regressor that their two shapes ask for."""
+def guided_layer_of(hint: Run, student: nn.Module, data: DataModule) -> str:
+    named = hint.spec["guided_layer"] if hint.stage == "label_hint" else hint.spec["hint"]["student_layer"]
+    return resolve_layer(student, named, data.input_shape, "student", "hint.student_layer")[0]
+
+
+def label_head(run: Run, data: DataModule, student: nn.Module, named: str) -> tuple[str, nn.Module]:
+    """The guided layer's name, and a linear classifier on its flattened output (the paper does not say which)."""
+    layer, shape = resolve_layer(student, named, data.input_shape, "student", "hint.student_layer")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(run.seed, "head"))
+        head = nn.Sequential(nn.Flatten(), nn.Linear(torch.Size(shape).numel(), data.num_classes))
+        build(run.spec["init"]["regressor"], head)
+    return layer, head
+
+
+def hint_parts(
+    run: Run, data: DataModule, student: nn.Module, teacher: nn.Module
+) -> tuple[str, nn.Module, Answers, FrozenTeacher, dict[str, Any]]:
+    """The guided layer, the regressor that the two shapes ask for, the hints, the cut teacher, and what to report."""
     hint, shape = run.spec["hint"], data.input_shape
     hint_layer, hint_shape = resolve_layer(teacher, hint["teacher_layer"], shape, "teacher", "hint.teacher_layer")
     guided_layer, guided_shape = resolve_layer(student, hint["student_layer"], shape, "student", "hint.student_layer")
@@ -74,7 +121,7 @@ def hint_module(run: Run, data: DataModule, student: nn.Module, teacher: nn.Modu
     hints = teacher_answers(frozen, data, run.spec["answers"])
     probe = data.train_index[:PROBED]
     nonlinearity, pieces, why = choose_nonlinearity(
-        hint["nonlinearity"], teacher, hint_layer, hints(probe, data.standardised(probe))
+        hint["nonlinearity"], teacher, hint_layer, hints(probe, data.preprocessed(probe))
     )
     plan = plan_regressor(guided_shape, hint_shape, hint["regressor"], nonlinearity, pieces)
     with torch.random.fork_rng(devices=[]):
@@ -90,9 +137,7 @@ def hint_module(run: Run, data: DataModule, student: nn.Module, teacher: nn.Modu
         "regressor_params": cost.parameters(regressor),
         "reduction": hint["reduction"],
     }
-    return HintModule(
-        student, guided_layer, frozen, hints, regressor, hint["reduction"], shape, run.spec["recipe"], updates, facts
-    )
+    return guided_layer, regressor, hints, frozen, facts
 
 
 def choose_nonlinearity(choice: str, teacher: nn.Module, layer: str, hints: Tensor) -> tuple[str, int, str]:

@@ -7,27 +7,35 @@ from collections.abc import Callable
 from typing import Any
 
 from fitnets.components import problem_with
+from fitnets.data.identity import problem_with_path
+from fitnets.runs import ARMS
 
+LR_SCHEDULES = ("cosine", "linear", "exponential", "steps", "constant")
 COMPONENTS = (  # keys that hold a `_target_`
     *("teacher.net", "teacher.init", "teacher.recipe.optimizer", "student.net"),
-    *("dataset", "init.student", "init.regressor", "optimizer"),
+    *("dataset", "init.student", "init.regressor", "optimizer", "lambda_schedule", "preprocess"),
 )
 GROUPS = (  # keys that have parts of their own
     *("stage", "teacher", "teacher.recipe", "student", "hint", "init", "curriculum", "trainer", "logger"),
-    *("epochs", "lambda_schedule", "kd_loss"),
+    *("epochs", "kd_loss", "augment", "teacher.recipe.augment"),
     *COMPONENTS,
 )
 
 CHOICES = {
-    "stage.name": ("teacher", "backprop", "kd", "hint", "fitnet", "compare"),
-    "kd_loss.name": ("paper", "hinton"),
-    "lr_schedule": ("cosine", "constant"),
+    "stage.name": ("teacher", "hint", *ARMS, "compare"),
+    "kd_loss.name": ("paper", "code", "hinton"),
+    "lr_schedule": LR_SCHEDULES,
+    "max_norm": (True, False),
+    "retrain_on_all": (True, False),
+    "preprocess.fit_on": ("train", "all"),
+    "augment.flip": (True, False),
+    "teacher.recipe.augment.flip": (True, False),
     "keep": ("last", "best"),
     "answers": ("cached", "online"),
     "hint.regressor": ("auto", "strided", "fc"),
     "hint.nonlinearity": ("auto", "relu", "linear", "maxout"),
     "hint.reduction": ("example", "mean", "code"),
-    "teacher.recipe.lr_schedule": ("cosine", "constant"),
+    "teacher.recipe.lr_schedule": LR_SCHEDULES,
     "teacher.recipe.keep": ("last", "best"),
     "trainer.accelerator": ("auto", "cpu", "gpu"),
     "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
@@ -41,11 +49,17 @@ NUMBERS: dict[str, tuple[str, Callable[[float], bool], str]] = {  # key -> what 
     "temperature": ("a number > 0", lambda v: v > 0, "3"),
     "lambda_schedule.start": ("a number >= 0", lambda v: v >= 0, "4"),
     "lambda_schedule.end": ("a number >= 0", lambda v: v >= 0, "1"),
-    "lambda_schedule.fraction": ("a number > 0 and <= 1", lambda v: 0 < v <= 1, "1.0"),
+    "lr_end": ("a number from 0 to 1", lambda v: 0 <= v <= 1, "0"),
+    "conv_lr_scale": ("a number > 0", lambda v: v > 0, "1.0"),
+    "guided_lr_scale": ("a number >= 0", lambda v: v >= 0, "1.0"),
+    "dropout": ("a number >= 0 and < 1", lambda v: 0 <= v < 1, "0.2"),
     "dataset.val_fraction": ("a number > 0 and < 1", lambda v: 0 < v < 1, "0.2"),
     "trainer.checkpoint_seconds": ("a number >= 0", lambda v: v >= 0, "0.5"),
 }
 OPTIONAL_NUMBERS: dict[str, tuple[str, Callable[[float], bool], str]] = {  # not in every optimizer, loss and dataset
+    "lambda_schedule.fraction": ("a number > 0 and <= 1", lambda v: 0 < v <= 1, "1.0"),
+    "lambda_schedule.begin": ("a number >= 1", lambda v: v >= 1, "5"),
+    "lambda_schedule.saturate": ("a number >= 1", lambda v: v >= 1, "400"),
     "kd_loss.alpha": ("a number from 0 to 1", lambda v: 0 <= v <= 1, "0.9"),
     "optimizer.lr": ("a number > 0", lambda v: v > 0, "0.002"),
     "teacher.recipe.optimizer.lr": ("a number > 0", lambda v: v > 0, "0.002"),
@@ -57,11 +71,16 @@ WHOLE = {  # key -> smallest value
     "epochs.hint": 1,
     "epochs.kd": 1,
     "batch_size": 1,
+    "augment.crop": 0,
+    "teacher.recipe.augment.crop": 0,
     "teacher.recipe.batch_size": 1,
     "seed": 0,
     "teacher_seed": 0,
     "split_seed": 0,
 }
+
+
+OPTIONAL_CHOICES = {"dataset.val_split": ("balanced", "last")}
 
 
 class ConfigError(Exception):
@@ -89,8 +108,10 @@ def check_config(cfg: dict[str, Any]) -> list[str]:
             problems.append(f"{key}._target_ {_given(value.get('_target_', _ABSENT))}; it must be a dotted path")
     if problems:
         return problems  # the rest could only repeat them
-    for key, choices in CHOICES.items():
+    for key, choices in (CHOICES | OPTIONAL_CHOICES).items():
         value = _get(cfg, key)
+        if value is _ABSENT and key in OPTIONAL_CHOICES:
+            continue
         if not any(value is choice or (value == choice and isinstance(value, str)) for choice in choices):
             listed = " | ".join(str(choice).lower() if isinstance(choice, bool) else choice for choice in choices)
             typed = "regressor" if key == "hint.regressor" else key
@@ -116,6 +137,16 @@ def check_config(cfg: dict[str, Any]) -> list[str]:
     threads = _get(cfg, "trainer.threads")
     if threads is not None and not (_is_whole(threads) and threads >= 1):
         problems.append(f"trainer.threads {_given(threads)}; it must be null or a whole number >= 1")
+    patience = _get(cfg, "patience")
+    if patience is not None and not (_is_whole(patience) and patience >= 1):
+        problems.append(f"patience {_given(patience)}; it must be null or a whole number >= 1: type patience=100")
+    for key in ("augment", "teacher.recipe.augment"):
+        drawn = _get(cfg, key)
+        answers = cfg["answers"] if key == "augment" else "online"
+        if answers == "cached" and (drawn.get("flip") or drawn.get("crop")):
+            problems.append("answers is 'cached', but augmented images change from epoch to epoch: type answers=online")
+    if "path" in cfg["dataset"] and (problem := problem_with_path(cfg["dataset"]["path"])):
+        problems.append(problem)
     labels = _get(cfg, "dataset.labels")
     if labels != "all" and not (_is_whole(labels) and labels >= 1):
         problems.append(
@@ -131,7 +162,7 @@ def check_config(cfg: dict[str, Any]) -> list[str]:
 
 
 def _check_comparison(cfg: dict[str, Any]) -> list[str]:
-    seeds, arms, known = cfg["seeds"], cfg["stage"].get("arms"), ("backprop", "kd", "fitnet")
+    seeds, arms, known = cfg["seeds"], cfg["stage"].get("arms"), ARMS
     problems = []
     whole = isinstance(seeds, list) and all(_is_whole(seed) and seed >= 0 for seed in seeds)
     if not whole or len(seeds) < 2 or len(set(seeds)) < len(seeds):
@@ -176,7 +207,7 @@ def check_nets(cfg: dict[str, Any]) -> list[str]:
     stage = cfg["stage"]["name"]
     nets = {}
     for role in ("teacher", "student"):
-        needed = stage != "teacher" if role == "student" else stage != "backprop"
+        needed = stage != "teacher" if role == "student" else not stage.endswith("backprop")
         if needed:
             nets[role] = _try_net(role, cfg[role]["net"], input_shape, classes, problems)
             key = "teacher.init" if role == "teacher" else "init.student"
@@ -187,7 +218,7 @@ def check_nets(cfg: dict[str, Any]) -> list[str]:
         ("teacher.recipe.optimizer", cfg["teacher"]["recipe"]["optimizer"]),
     ):
         _try_optimizer(key, spec, problems)
-    if stage not in ("hint", "fitnet", "compare") or None in nets.values():
+    if stage in ("teacher", "backprop", "kd") or None in nets.values() or len(nets) < 2:
         return problems
     shapes = []
     for role in ("teacher", "student"):
@@ -245,10 +276,10 @@ def _try_init(key: str, spec: dict[str, Any], net: Any, problems: list[str]) -> 
 def _try_optimizer(key: str, spec: dict[str, Any], problems: list[str]) -> None:
     import torch
 
-    from fitnets.components import build
+    from fitnets.optim import new_optimizer
 
     try:
-        build(spec, [torch.nn.Parameter(torch.zeros(1))])
+        new_optimizer(spec, [torch.nn.Parameter(torch.zeros(1))])
     except Exception as error:
         problems.append(f"{key} {spec['_target_']} cannot be made from {spec}: {error}")
 

@@ -126,6 +126,17 @@ class Cut(nn.Module):
         raise LayerError(f"layer {self.layer!r} did not run")
 
 
+@contextmanager
+def watched(net: nn.Module, layer: str) -> Iterator[list[Tensor]]:
+    """The outputs of a layer in the forward passes made inside, whole passes."""
+    outputs: list[Tensor] = []
+    handle = net.get_submodule(layer).register_forward_hook(lambda _m, _i, output: outputs.append(output))
+    try:
+        yield outputs
+    finally:
+        handle.remove()
+
+
 def guided_half(net: nn.Module, layer: str, input_shape: Shape) -> list[nn.Module]:
     """The modules that one eval-mode forward pass touches before the layer's output: the half that hints train."""
     touched: list[nn.Module] = []

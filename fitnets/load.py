@@ -4,19 +4,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fitnets.components import build
+from fitnets.data.preprocess import Preprocess
 
 
 def load_student(run_folder: str | Path) -> nn.Module:
     """The trained student of a finished backprop, hint or kd run, in eval mode, on the CPU.
 
-    Takes images as the data set has them, uint8 (B, C, H, W), which it standardises as in training, or float
-    tensors that are standardised already; gives logits (B, num_classes). After a hint run the layers above the
+    Takes images as the data set has them, uint8 (B, C, H, W), which it preprocesses as in training, or float
+    tensors that are preprocessed already; gives logits (B, num_classes). After a hint run the layers above the
     guided one are still untrained. The regressor is not part of it.
 
     Raises FileNotFoundError where the folder holds no finished run, ValueError for a teacher's run. The weights
@@ -41,13 +41,13 @@ def _load(folder: Path, role: str) -> nn.Module:
     facts = config["data"]
     net = build_net(config[role]["net"], facts["input_shape"], facts["num_classes"])
     net.load_state_dict(load_file(folder / f"{role}.safetensors"), strict=True)
-    mean, std = (torch.tensor(facts[name]).view(1, -1, 1, 1) for name in ("mean", "std"))
+    preprocess = Preprocess(facts["preprocess"], load_file(folder / "preprocess.safetensors"), facts["scale"])
 
-    def standardise(_net: nn.Module, inputs: tuple[Any, ...]) -> tuple[Tensor, ...] | None:
+    def prepare(_net: nn.Module, inputs: tuple[Any, ...]) -> tuple[Tensor, ...] | None:
         x = inputs[0]
-        return None if x.is_floating_point() else ((x.float() - mean.to(x.device)) / std.to(x.device),)
+        return None if x.is_floating_point() else (preprocess.to(x.device)(x),)
 
-    net.register_forward_pre_hook(standardise)
+    net.register_forward_pre_hook(prepare)
     return net.eval()
 
 

@@ -8,13 +8,17 @@ from torch import Tensor
 UNLABELLED = -1  # a label that the hard loss skips
 
 
-def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+def soft_cross_entropy(
+    student_logits: Tensor, teacher_logits: Tensor, temperature: float, student_temperature: float | None = None
+) -> Tensor:
     """H(P_T^tau, P_S^tau), mean over the batch: both answers softened by the same temperature (paper eq. 1, 2).
 
     Logits (B, K). Cross-entropy, not KL: the gradient is the same, the value differs by the teacher's entropy.
-    No tau^2 factor.
+    No tau^2 factor. `student_temperature` 1 is what the original code really does: its division of the student's
+    parameters has no effect (KDCost.py).
     """
-    return F.cross_entropy(student_logits / temperature, (teacher_logits / temperature).softmax(1))
+    of_student = temperature if student_temperature is None else student_temperature
+    return F.cross_entropy(student_logits / of_student, (teacher_logits / temperature).softmax(1))
 
 
 def hard_cross_entropy(student_logits: Tensor, labels: Tensor) -> Tensor:
@@ -27,7 +31,7 @@ def hard_cross_entropy(student_logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def kd_loss(hard: Tensor, soft: Tensor, lambda_: float) -> Tensor:
-    """Paper eq. 2: the hard term has weight 1, the soft term lambda, which is annealed (see lambda_at)."""
+    """Paper eq. 2: the hard term has weight 1, the soft term lambda, which is annealed (see linear, saturating)."""
     return hard + lambda_ * soft
 
 
@@ -36,13 +40,30 @@ def hinton_loss(hard: Tensor, soft: Tensor, temperature: float, alpha: float) ->
     return (1 - alpha) * hard + alpha * temperature**2 * soft
 
 
-def lambda_at(epoch: int, epochs: int, start: float, end: float, fraction: float) -> float:
-    """Weight of the soft term in an epoch (from 0): start -> end, linear over a fraction of the KD stage.
+def linear(epoch: int, epochs: int, start: float, end: float, fraction: float = 1.0) -> float:
+    """Lambda in an epoch (from 0): start -> end, linear over a fraction of the KD stage (paper section 2.3).
 
     It stands at `start` in the first epoch, reaches `end` in the last epoch of that fraction and stays there.
+    Equal ends are a constant lambda, a larger `end` a rising one.
     """
     last = max(1, round(fraction * epochs) - 1)
     return start + (end - start) * min(1.0, epoch / last)
+
+
+def saturating(
+    epoch: int, epochs: int, start: float, end: float, begin: float, saturate: float, of_epochs: float | None = None
+) -> float:
+    """Lambda as the original code anneals it (TeacherDecayOverEpoch): from `begin`, at `end` from `saturate` on.
+
+    step = (start - end) / (saturate - begin + 1), and lambda(n) = start - step (n - begin + 1) for begin <= n <
+    saturate, never below 0. n counts monitor calls, one of which comes before the first epoch, so the epoch numbered
+    0 has n = 1. `begin` and `saturate` are epochs of a stage of `of_epochs`; a shorter stage scales them along.
+    """
+    scale = epochs / of_epochs if of_epochs else 1.0
+    n, step = (epoch + 1) / scale, (start - end) / (saturate - begin + 1)
+    if n < begin:
+        return start
+    return max(0.0, start - step * (n - begin + 1)) if n < saturate else max(0.0, end)
 
 
 def hint_loss(predicted: Tensor, hint: Tensor, reduction: str = "example") -> Tensor:

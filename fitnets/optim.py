@@ -1,23 +1,143 @@
-"""Optimizer and learning-rate schedule from a recipe of plain values."""
+"""A stage's optimizer, learning rate schedule and weight bounds, from its recipe."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fitnets.components import build
-from fitnets.losses import cosine
+
+REGRESSOR_MAX_NORM = 0.9  # the original code's, where a recipe has `max_norm: true`
 
 
-def make_optimizer(parameters: Iterable[nn.Parameter], recipe: Mapping[str, Any], updates: int) -> dict[str, Any]:
+def make_optimizer(
+    net: nn.Module,
+    trained: Iterable[nn.Parameter],
+    recipe: Mapping[str, Any],
+    updates: int,
+    beside: nn.Module | None = None,
+    scaled: Mapping[float, Iterable[nn.Parameter]] | None = None,
+) -> dict[str, Any]:
     """What a LightningModule returns from configure_optimizers: fresh state, the schedule stepped by updates.
 
-    `recipe` has `optimizer` (a `_target_` and its options) and `lr_schedule`. `updates` is counted by the caller:
-    Lightning's own estimate would lose the position of the data order on resume.
+    `trained` are the parameters of `net` that learn; `beside` is a regressor or a head that is thrown away. `recipe`
+    has `optimizer` (a `_target_` and its options), `lr_schedule`, and where they are not the plain ones `lr_end`,
+    `conv_lr_scale` (factor on the learning rate of the net's convolutions), `momentum` ({end, fraction}: the
+    optimizer's own rises to `end` over that fraction of the updates) and `max_norm` (keep each filter within the
+    `max_norm` that its layer declares). `scaled` gives further factors for some parameters.
+    `updates` is counted by the caller: Lightning's own estimate would lose the position of the data order on resume.
     """
-    optimizer = build(recipe["optimizer"], list(parameters))
-    if recipe["lr_schedule"] == "constant":
+    factor = {parameter: 1.0 for parameter in trained}
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            for parameter in module.parameters(recurse=False):
+                factor[parameter] = factor.get(parameter, 0.0) * recipe.get("conv_lr_scale", 1.0)
+    for scale, parameters in (scaled or {}).items():
+        for parameter in parameters:
+            factor[parameter] *= scale
+    factor = {parameter: factor[parameter] for parameter in trained}
+    factor |= {parameter: 1.0 for parameter in (beside.parameters() if beside else ())}
+    lr = recipe["optimizer"]["lr"]
+    groups = [
+        {"params": [p for p, f in factor.items() if f == value], "lr": lr * value}
+        for value in sorted(set(factor.values()), reverse=True)
+    ]
+    optimizer = new_optimizer(recipe["optimizer"], groups)
+    if recipe.get("max_norm"):
+        bounds = [(module.weight, module.max_norm) for module in net.modules() if getattr(module, "max_norm", None)]
+        bounds += [(p, REGRESSOR_MAX_NORM) for p in (beside.parameters() if beside else ()) if p.ndim > 1]
+        optimizer.register_step_post_hook(lambda *_: bound_norms(bounds))
+    schedule, end, momentum = recipe["lr_schedule"], recipe.get("lr_end", 0.0), recipe.get("momentum")
+    if schedule == "constant" and not momentum:
         return {"optimizer": optimizer}
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(min(step, updates), updates))
+    scheduler = Schedule(optimizer, lambda step: lr_factor(schedule, min(step, updates), updates, end), None)
+    if momentum:
+        scheduler.momentum = rising(optimizer.param_groups[0]["momentum"], momentum, updates)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def new_optimizer(spec: Mapping[str, Any], params: list[Any]) -> torch.optim.Optimizer:
+    """The optimizer that a config describes; options that are null are left out (another recipe's, say)."""
+    return build({key: value for key, value in spec.items() if value is not None}, params)
+
+
+def lr_factor(schedule: str, step: int, steps: int, end: float) -> float:
+    """Factor on the learning rate before update `step` (from 0) of `steps`.
+
+    cosine, linear and exponential go from 1 to `end` (cosine: plus nothing, to `end` too); steps: a tenth of it at
+    4/9, 6/9 and 8/9 (LSUV's recipe: at 40k, 60k, 80k of 90k); constant: 1.
+    """
+    done = step / steps
+    if schedule == "cosine":
+        return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * done))
+    if schedule == "linear":
+        return 1 + (end - 1) * done
+    if schedule == "exponential":
+        return end**done
+    if schedule == "steps":
+        return 0.1 ** sum(9 * step >= ninths * steps for ninths in (4, 6, 8))
+    return 1.0
+
+
+def rising(start: float, momentum: Mapping[str, float], updates: int) -> Callable[[int], float]:
+    """Momentum before an update: linear from `start` to `end` over a fraction of the updates, then constant."""
+    horizon = max(1.0, momentum["fraction"] * updates)
+    return lambda step: start + (momentum["end"] - start) * min(1.0, step / horizon)
+
+
+class Schedule(torch.optim.lr_scheduler.LambdaLR):
+    """Learning rate and, where there is one, momentum, both functions of the update's number."""
+
+    def __init__(self, optimizer: Any, factor: Callable[[int], float], momentum: Callable[[int], float] | None):
+        self.momentum = momentum
+        super().__init__(optimizer, factor)
+
+    def step(self, epoch: int | None = None) -> None:
+        super().step(epoch)
+        if self.momentum:
+            for group in self.optimizer.param_groups:
+                group["momentum"] = self.momentum(self.last_epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {key: value for key, value in super().state_dict().items() if key != "momentum"}
+
+
+@torch.no_grad()
+def bound_norms(bounds: Iterable[tuple[Tensor, float]]) -> None:
+    """Scale each filter (row of the flattened weight: one piece of one unit) down to its largest norm (pylearn2)."""
+    for weight, largest in bounds:
+        norms = torch.linalg.vector_norm(weight.flatten(1), dim=1)
+        factor = norms.clamp(max=largest) / (norms + 1e-7)
+        weight.mul_(factor.view(-1, *[1] * (weight.ndim - 1)))
+
+
+class RMSPropFloor(torch.optim.Optimizer):
+    """The original code's RMSProp: m = decay m + (1 - decay) g^2 from 0; step lr g / max(sqrt(m), floor).
+
+    torch's own adds an epsilon outside the root instead, and its default decay is 0.99. Source: pylearn2
+    learning_rule.py (decay 0.9, max_scaling 1e5, so floor 1e-5).
+    """
+
+    def __init__(self, params: Any, lr: float, decay: float = 0.9, floor: float = 1e-5):
+        super().__init__(params, {"lr": lr, "decay": decay, "floor": floor})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        loss = torch.enable_grad()(closure)() if closure else None
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
+            grads: list[Tensor] = [p.grad for p in params]  # type: ignore[misc]
+            for p in params:
+                if not self.state[p]:
+                    self.state[p]["square"] = torch.zeros_like(p)
+            squares = [self.state[p]["square"] for p in params]
+            torch._foreach_mul_(squares, group["decay"])
+            torch._foreach_addcmul_(squares, grads, grads, 1 - group["decay"])
+            scale = torch._foreach_sqrt(squares)
+            torch._foreach_clamp_min_(scale, group["floor"])
+            torch._foreach_addcdiv_(params, grads, scale, -group["lr"])
+        return loss

@@ -1,6 +1,7 @@
 """The callback that keeps what a stage must not lose: figures over time, best weights, everything to resume."""
 
 import csv
+import math
 import os
 import time
 from pathlib import Path
@@ -23,9 +24,11 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
     When it is saved has no influence on the result.
     """
 
-    def __init__(self, folder: Path, checkpoint_seconds: float):
+    def __init__(self, folder: Path, checkpoint_seconds: float, patience: int | None = None):
         self.folder = folder
         self.checkpoint_seconds = checkpoint_seconds
+        self.patience = patience  # epochs without a strictly better first figure of `best_by`; None: no limit
+        self.improved = (-math.inf, 0)  # that figure (larger is better) and its epoch
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Any] | None = None  # rank, epoch, weights
         self.seconds_before = 0.0
@@ -52,12 +55,17 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
         row = {"epoch": trainer.current_epoch + 1, "updates": trainer.global_step}
         row["train/lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         self.history.append(row | figures)
-        rank = [figures[name] * (1 if mode == "max" else -1) for name, mode in pl_module.best_by]
-        if self.best is None or rank > self.best["rank"]:
-            weights = {name: copied(net.state_dict()) for name, net in pl_module.nets.items()}
-            self.best = {"rank": rank, "epoch": trainer.current_epoch + 1, "weights": weights}
+        if trainer.enable_validation:
+            rank = [figures[name] * (1 if mode == "max" else -1) for name, mode in pl_module.best_by]
+            if self.best is None or rank > self.best["rank"]:
+                weights = {name: copied(net.state_dict()) for name, net in pl_module.nets.items()}
+                self.best = {"rank": rank, "epoch": trainer.current_epoch + 1, "weights": weights}
+            if rank[0] > self.improved[0]:
+                self.improved = (rank[0], trainer.current_epoch + 1)
+            if self.patience is not None and trainer.current_epoch + 1 - self.improved[1] >= self.patience:
+                trainer.should_stop = True
         self._write_history()
-        if trainer.current_epoch + 1 < (trainer.max_epochs or 0):
+        if trainer.current_epoch + 1 < (trainer.max_epochs or 0) and not trainer.should_stop:
             self._save_if_due(trainer)
 
     def _save_if_due(self, trainer: Trainer) -> None:
@@ -100,6 +108,7 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
         checkpoint["recorder"] = {
             "history": self.history,
             "best": self.best,
+            "improved": list(self.improved),
             "seconds": self.seconds,
             "random_state": random_state,
             "means": pl_module.means.state_dict(),
@@ -109,6 +118,7 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
         state = checkpoint["recorder"]
         self.history = state["history"]
         self.best = state["best"]
+        self.improved = tuple(state["improved"])
         self.seconds_before = state["seconds"]
         self._random_state = state["random_state"]
         pl_module.means.load_state_dict(state["means"])

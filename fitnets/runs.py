@@ -9,7 +9,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,21 +17,23 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from fitnets.components import source_hash, targets
+from fitnets.data.identity import content
 
 # Raise a number by hand when the code behind that stage changes its result: its module, the losses, the layers, the
-# optimizer, the training. A change of fitnets/data/module.py or batches.py concerns all four.
-STAGE_VERSIONS = {"teacher": 1, "backprop": 1, "hint": 1, "kd": 1}
+# optimizer, the training. A change of fitnets/data/module.py or batches.py concerns all of them.
+STAGE_VERSIONS = {"teacher": 2, "backprop": 2, "hint": 2, "kd": 2, "label_hint": 1, "joint": 1}
 
 
 @dataclass(frozen=True)
 class Run:
     """One trained stage: what decides it (`spec`) and the runs it starts from (`parents`, by role)."""
 
-    stage: str  # teacher, backprop, hint or kd
-    arm: str  # teacher, backprop, kd or fitnet: the way to a trained student that it belongs to
+    stage: str  # a key of STAGE_VERSIONS
+    arm: str  # teacher or one of ARMS: the way to a trained student that it belongs to
     seed: int
     spec: dict[str, Any]
     parents: dict[str, "Run"] = field(default_factory=dict)
+    where: dict[str, str] = field(default_factory=dict)  # where its data lies and is kept: decides nothing
 
     @cached_property
     def fingerprint(self) -> str:
@@ -57,10 +59,13 @@ class Run:
 
     @property
     def kind(self) -> str:
-        return f"{self.stage} {self.net_name}" + (" after hint" if "hint" in self.parents else "")
+        after = f" after {self.parents['hint'].stage}" if "hint" in self.parents else ""
+        untrained = " (untrained)" if self.spec["epochs"] == 0 else ""
+        return f"{self.stage} {self.net_name}{untrained}{after}"
 
     def __str__(self) -> str:
-        return f"{self.kind} seed {self.seed}"
+        again = ", retrained on all" if "found" in self.parents else ""
+        return f"{self.kind} seed {self.seed}{again}"
 
 
 def _canonical(value: Any) -> Any:
@@ -74,21 +79,40 @@ def _canonical(value: Any) -> Any:
 
 # --------------------------------------------------------------------------------------------- plan
 
+RECIPE = ("optimizer", "lr_schedule", "lr_end", "conv_lr_scale", "momentum", "max_norm", "batch_size", "keep")
+ARMS = (  # ways to a trained student, with equal updates
+    *("backprop", "kd", "fitnet"),
+    # the alternatives that the paper says failed (section 3.1): label hint then labels, then KD; both jointly
+    *("label_hint_backprop", "label_hint_kd", "joint_label_backprop", "joint_label_kd"),
+    # our controls: teacher hint and KD in one stage; hints of an untrained teacher; guided half frozen in stage 2
+    *("joint_hint_kd", "random_teacher", "frozen_guided"),
+)
+
 
 def plan(cfg: dict[str, Any]) -> list[Run]:
     """The runs that a command names, in order; their parents come with them (see with_parents).
 
-    `stage` is a trained stage (teacher, backprop, hint, kd) or a plan: `fitnet` is hint then kd, `compare` is
-    every arm for every seed. Arms get equal updates: backprop and kd train epochs.hint + epochs.kd.
+    `stage` is a trained stage (teacher, backprop, hint, kd) or a plan: `fitnet` is hint then kd, as any arm may be
+    named, `compare` is every arm for every seed. Arms get equal updates: those of one stage train epochs.hint +
+    epochs.kd. With `retrain_on_all` each run is followed by its own retraining on train and validation images.
     """
     stage, seed = cfg["stage"]["name"], cfg["seed"]
     if stage == "compare":
-        return [run for seed in cfg["seeds"] for arm in cfg["stage"]["arms"] for run in arm_runs(cfg, arm, seed)]
-    if stage == "teacher":
-        return [teacher_run(cfg)]
-    if stage == "hint":
-        return [hint_run(cfg, seed)]
-    return arm_runs(cfg, stage, seed)
+        runs = [run for seed in cfg["seeds"] for arm in cfg["stage"]["arms"] for run in arm_runs(cfg, arm, seed)]
+    elif stage == "teacher":
+        runs = [teacher_run(cfg)]
+    elif stage == "hint":
+        runs = [hint_run(cfg, seed)]
+    else:
+        runs = arm_runs(cfg, stage, seed)
+    return [retrained(run) for run in runs] if cfg["retrain_on_all"] else runs
+
+
+def retrained(run: Run) -> Run:
+    """The run again, on train and validation images, for as many epochs as `run` found best on validation."""
+    recipe = run.spec["recipe"] | {"keep": "last"}
+    parents = {role: retrained(parent) for role, parent in run.parents.items()} | {"found": run}
+    return replace(run, spec=run.spec | {"train_on": "all", "patience": None, "recipe": recipe}, parents=parents)
 
 
 def with_parents(runs: Iterable[Run]) -> list[Run]:
@@ -102,43 +126,70 @@ def with_parents(runs: Iterable[Run]) -> list[Run]:
 
 def arm_runs(cfg: dict[str, Any], arm: str, seed: int) -> list[Run]:
     """The stages of one arm, the trained student last."""
-    if arm == "fitnet":
-        hint = hint_run(cfg, seed)
-        return [hint, kd_run(cfg, seed, hint)]
-    return [kd_run(cfg, seed)] if arm == "kd" else [backprop_run(cfg, seed)]
+    if arm == "frozen_guided":
+        cfg = cfg | {"guided_lr_scale": 0.0}
+    if arm in ("fitnet", "frozen_guided", "random_teacher"):
+        hint = hint_run(cfg, seed, untrained=arm == "random_teacher")
+        runs = [hint, kd_run(cfg, seed, hint)]
+    elif arm in ("label_hint_backprop", "label_hint_kd"):
+        hint = label_hint_run(cfg, seed)
+        runs = [hint, backprop_run(cfg, seed, hint) if arm.endswith("backprop") else kd_run(cfg, seed, hint)]
+    elif arm.startswith("joint_"):
+        runs = [joint_run(cfg, seed, side=arm.split("_")[1], task=arm.split("_")[2])]
+    else:
+        runs = [kd_run(cfg, seed) if arm == "kd" else backprop_run(cfg, seed)]
+    return [replace(run, arm=arm) for run in runs]
 
 
-def teacher_run(cfg: dict[str, Any]) -> Run:
+def teacher_run(cfg: dict[str, Any], untrained: bool = False) -> Run:
     """On all labels, with the recipe in its own YAML: nothing that concerns the student moves it."""
     teacher = {key: cfg["teacher"][key] for key in ("name", "net", "init")}
-    spec = _common(cfg) | {"teacher": teacher, "recipe": cfg["teacher"]["recipe"]}
-    return Run("teacher", "teacher", cfg["teacher_seed"], spec | {"epochs": cfg["epochs"]["teacher"]})
+    recipe = {key: value for key, value in cfg["teacher"]["recipe"].items() if key not in ("epochs", "augment")}
+    spec = _common(cfg) | {"teacher": teacher, "recipe": recipe, "augment": cfg["teacher"]["recipe"]["augment"]}
+    spec["epochs"] = 0 if untrained else cfg["epochs"]["teacher"]
+    return Run("teacher", "teacher", cfg["teacher_seed"], spec, {}, _where(cfg))
 
 
-def backprop_run(cfg: dict[str, Any], seed: int) -> Run:
-    spec = _common(cfg) | _student(cfg) | {"labels": cfg["dataset"]["labels"], "epochs": _both(cfg)}
-    return Run("backprop", "backprop", seed, spec)
+def backprop_run(cfg: dict[str, Any], seed: int, hint: Run | None = None) -> Run:
+    spec = _common(cfg) | _student(cfg) | {"labels": cfg["dataset"]["labels"]}
+    spec["epochs"] = cfg["epochs"]["kd"] if hint else _both(cfg)
+    return Run("backprop", "backprop", seed, spec, {"hint": hint} if hint else {}, _where(cfg))
 
 
-def hint_run(cfg: dict[str, Any], seed: int) -> Run:
+def label_hint_run(cfg: dict[str, Any], seed: int) -> Run:
+    """The guided half trained on labels through a classifier of its own, in the place of the hint stage."""
+    spec = _common(cfg) | _student(cfg | {"keep": "best"})
+    spec |= {"labels": cfg["dataset"]["labels"], "guided_layer": str(cfg["hint"]["student_layer"])}
+    return Run("label_hint", "label_hint", seed, spec | {"epochs": cfg["epochs"]["hint"]}, {}, _where(cfg))
+
+
+def joint_run(cfg: dict[str, Any], seed: int, side: str, task: str) -> Run:
+    """One stage with the sum of two losses: the student's task, and labels or the hint at the guided layer."""
+    base = kd_run(cfg, seed) if task == "kd" else backprop_run(cfg, seed)
+    spec = base.spec | {"side": side, "task": task, "hint": _hint(cfg)}
+    return Run("joint", "joint", seed, spec, base.parents, _where(cfg))
+
+
+def hint_run(cfg: dict[str, Any], seed: int, untrained: bool = False) -> Run:
     """Needs no label and knows no temperature, so sweeps over either share it.
 
     It always hands on the weights with the best validation hint loss (paper section 2.3), whatever `keep` says.
     """
     spec = _common(cfg) | _student(cfg | {"keep": "best"})
-    layers = {key: str(cfg["hint"][key]) for key in ("teacher_layer", "student_layer")}  # "5" is a module's name too
-    spec |= {"hint": cfg["hint"] | layers, "answers": cfg["answers"], "epochs": cfg["epochs"]["hint"]}
-    return Run("hint", "fitnet", seed, spec, {"teacher": teacher_run(cfg)})
+    spec |= {"hint": _hint(cfg), "answers": cfg["answers"], "epochs": cfg["epochs"]["hint"]}
+    return Run("hint", "fitnet", seed, spec, {"teacher": teacher_run(cfg, untrained)}, _where(cfg))
 
 
 def kd_run(cfg: dict[str, Any], seed: int, hint: Run | None = None) -> Run:
     spec = _common(cfg) | _student(cfg) | {"labels": cfg["dataset"]["labels"], "answers": cfg["answers"]}
-    paper = cfg["kd_loss"]["name"] == "paper"  # alpha is Hinton's, lambda the paper's
-    loss = {"name": "paper"} | {"lambda_schedule": cfg["lambda_schedule"]} if paper else cfg["kd_loss"]
+    name = cfg["kd_loss"]["name"]  # alpha is Hinton's, lambda the paper's
+    loss = cfg["kd_loss"] if name == "hinton" else {"name": name, "lambda_schedule": cfg["lambda_schedule"]}
     spec |= {"temperature": cfg["temperature"], "kd_loss": loss}
     spec["epochs"] = cfg["epochs"]["kd"] if hint else _both(cfg)
+    if hint:
+        spec["guided_lr_scale"] = cfg["guided_lr_scale"]
     parents = {"teacher": teacher_run(cfg)} | ({"hint": hint} if hint else {})
-    return Run("kd", "fitnet" if hint else "kd", seed, spec, parents)
+    return Run("kd", "fitnet" if hint else "kd", seed, spec, parents, _where(cfg))
 
 
 def _both(cfg: dict[str, Any]) -> int:
@@ -146,11 +197,24 @@ def _both(cfg: dict[str, Any]) -> int:
 
 
 def _common(cfg: dict[str, Any]) -> dict[str, Any]:
+    dataset = {key: value for key, value in cfg["dataset"].items() if key not in ("labels", "path", "cache_dir")}
+    if "path" in cfg["dataset"]:
+        dataset["content"] = content(cfg["dataset"]["path"])
     return {
-        "dataset": {key: value for key, value in cfg["dataset"].items() if key != "labels"},
+        "dataset": dataset,
+        "preprocess": cfg["preprocess"],
         "split_seed": cfg["split_seed"],
         "precision": cfg["trainer"]["precision"],
     }
+
+
+def _where(cfg: dict[str, Any]) -> dict[str, str]:
+    return {key: cfg["dataset"][key] for key in ("path", "cache_dir") if key in cfg["dataset"]}
+
+
+def _hint(cfg: dict[str, Any]) -> dict[str, Any]:
+    layers = {key: str(cfg["hint"][key]) for key in ("teacher_layer", "student_layer")}  # "5" is a module's name too
+    return cfg["hint"] | layers
 
 
 def _student(cfg: dict[str, Any]) -> dict[str, Any]:
@@ -158,7 +222,9 @@ def _student(cfg: dict[str, Any]) -> dict[str, Any]:
         "student": cfg["student"],
         "curriculum": cfg["curriculum"],
         "init": cfg["init"],
-        "recipe": {key: cfg[key] for key in ("optimizer", "lr_schedule", "batch_size", "keep")},
+        "augment": cfg["augment"],
+        "patience": cfg["patience"],
+        "recipe": {key: cfg[key] for key in RECIPE},
     }
 
 

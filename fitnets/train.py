@@ -15,11 +15,14 @@ import yaml
 from safetensors.torch import save_file
 
 from fitnets import __version__, cost
-from fitnets.assemble import make_data, make_module
+from fitnets.assemble import epochs_of, make_data, make_module, result_of
 from fitnets.data.module import DataModule
 from fitnets.recorder import Recorder, copied
 from fitnets.runs import Run
 from fitnets.seeds import derive
+
+
+PREPROCESS = "preprocess.safetensors"
 
 
 def train(
@@ -32,18 +35,23 @@ def train(
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     folder.mkdir(parents=True, exist_ok=True)
-    trainer, recorder = make_trainer(run, folder, options, callbacks)
-    data = make_data(run)
+    trainer, recorder = make_trainer(run, folder, epochs_of(run, parents), options, callbacks)
+    data = make_data(run, parents)
     data.move_to(trainer.strategy.root_device)
     write_config(run, data, options, folder)
     module = make_module(run, data, parents, trainer.strategy.root_device)
 
     torch.manual_seed(derive(run.seed, run.stage))
     checkpoint = folder / "last.ckpt"
-    trainer.fit(module, datamodule=data, ckpt_path=checkpoint if checkpoint.exists() else None, weights_only=True)
-    seconds = recorder.seconds
-    kept = recorder.keep(module, run.spec["recipe"]["keep"])
-    test = figures_on_test(trainer, module, data) if run.stage != "hint" else {}
+    seconds, kept = 0.0, {"epoch": 0.0}  # of a teacher that stays untrained (a control)
+    if trainer.max_epochs:
+        ckpt_path = checkpoint if checkpoint.exists() else None
+        trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+        seconds, kept = recorder.seconds, recorder.keep(module, run.spec["recipe"]["keep"])
+    test = figures_on_test(trainer, module, data) if run.stage not in ("hint", "label_hint") else {}
+    validation = {k.partition("/")[2]: v for k, v in kept.items() if k.startswith(("val/", "match/"))}
+    if "found" in parents:
+        validation = result_of(parents["found"])["validation"]  # of the training that found the epochs
 
     for name, net in module.nets.items():
         tensors = {key: value.contiguous() for key, value in copied(net.state_dict()).items()}
@@ -63,8 +71,11 @@ def train(
         "parents": {role: parent.fingerprint for role, parent in run.parents.items()},
         "test_accuracy": test.get("accuracy"),
         "test": test,
-        "validation": {k.partition("/")[2]: v for k, v in kept.items() if k.startswith(("val/", "match/"))},
+        "validation": validation,
         "kept_epoch": int(kept["epoch"]),
+        "epochs": trainer.current_epoch,
+        "patience": run.spec.get("patience"),
+        "train_on": run.spec.get("train_on", "train"),
         "params": cost.parameters(net),
         "multiplications": cost.multiplications(net, data.input_shape),
         "updates": trainer.global_step,
@@ -80,11 +91,13 @@ def train(
 
 
 def make_trainer(
-    run: Run, folder: Path, options: dict[str, Any], callbacks: list[pl.Callback]
+    run: Run, folder: Path, epochs: int, options: dict[str, Any], callbacks: list[pl.Callback]
 ) -> tuple[pl.Trainer, Recorder]:
-    recorder = Recorder(folder, options["checkpoint_seconds"])
+    recorder = Recorder(folder, options["checkpoint_seconds"], run.spec.get("patience"))
+    retrained = run.spec.get("train_on") == "all"  # what was validation is trained on: there is nothing to validate
     trainer = pl.Trainer(
-        max_epochs=run.spec["epochs"],
+        max_epochs=epochs,
+        limit_val_batches=0 if retrained else 1.0,
         accelerator=options["accelerator"],
         devices=1,
         precision=options["precision"],
@@ -117,11 +130,13 @@ def write_config(run: Run, data: DataModule, options: dict[str, Any], folder: Pa
         "data": {
             "input_shape": list(data.input_shape),
             "num_classes": data.num_classes,
-            "mean": data.mean.flatten().tolist(),
-            "std": data.std.flatten().tolist(),
+            "preprocess": data.preprocess.kind,
+            "scale": data.preprocess.scale,
+            "where": run.where,
         },
         "trainer": options,
     }
+    save_file({name: t.cpu().contiguous() for name, t in data.preprocess.tensors.items()}, folder / PREPROCESS)
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
 

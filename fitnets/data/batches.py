@@ -15,8 +15,8 @@ class ShuffledBatches:
 
     Passes follow each other without a gap: no sample is dropped at the end of an epoch, and every batch is full.
     The batch numbered t holds samples t * batch_size and following of that endless stream; `first` is the t at
-    which this training starts (a KD stage goes on where its hint stage ended). `fetch` turns (B,) indices into
-    a batch. Has `state_dict` and `load_state_dict`, which Lightning calls to resume in mid-epoch.
+    which this training starts (a KD stage goes on where its hint stage ended). `fetch` turns (B,) indices and t
+    into a batch. Has `state_dict` and `load_state_dict`, which Lightning calls to resume in mid-epoch.
     """
 
     def __init__(
@@ -25,7 +25,7 @@ class ShuffledBatches:
         batch_size: int,
         batches_per_epoch: int,
         seed: int,
-        fetch: Callable[[Tensor], Any],
+        fetch: Callable[[Tensor, int], Any],
         first: int = 0,
     ):
         self.pool = pool
@@ -55,7 +55,7 @@ class ShuffledBatches:
         for _ in range(self.batches_per_epoch - self.done % self.batches_per_epoch):
             t = self.first + self.done
             self.done += 1
-            yield self.fetch(self.indices(t))
+            yield self.fetch(self.indices(t), t)
 
     def state_dict(self) -> dict[str, int]:
         return {"done": self.done}

@@ -11,6 +11,9 @@ from fitnets.components import build
 from fitnets.seeds import derive
 
 
+NOT_THE_SOURCE = ("name", "val_fraction", "val_split", "labels", "content")  # of a dataset's keys
+
+
 @dataclass(frozen=True)
 class Images:
     """A data set as tensors: images uint8 (N, C, H, W), labels int64 (N,); the test part stands apart."""
@@ -48,10 +51,13 @@ def without(count: int, taken: Tensor) -> Tensor:
 def split(dataset: Mapping[str, Any], split_seed: int) -> tuple[Images, Tensor, Tensor]:
     """The data set that a config describes, and the indices of its train and validation parts, (N,) each.
 
-    Validation is `val_fraction` of the training file, class-balanced, drawn with `split_seed`.
+    Validation is `val_fraction` of the training file: `val_split` balanced (class-balanced, drawn with
+    `split_seed`, the default) or last (its last images, as in the paper's 40k/10k and 50k/10k).
     """
-    source = {key: value for key, value in dataset.items() if key not in ("name", "val_fraction", "labels")}
-    images = build(source, split_seed=split_seed)
-    held_out = round(dataset["val_fraction"] * len(images.labels))
-    val = class_balanced(images.labels, held_out, derive(split_seed, "val"))
-    return images, without(len(images.labels), val), val
+    images = build({key: value for key, value in dataset.items() if key not in NOT_THE_SOURCE}, split_seed=split_seed)
+    total, held_out = len(images.labels), round(dataset["val_fraction"] * len(images.labels))
+    if dataset.get("val_split", "balanced") == "last":
+        val = torch.arange(total - held_out, total)
+    else:
+        val = class_balanced(images.labels, held_out, derive(split_seed, "val"))
+    return images, without(total, val), val

@@ -8,15 +8,19 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from fitnets.data.batches import EvalBatches, ShuffledBatches
+from fitnets.data.augment import augmented
 from fitnets.data.images import Images, class_balanced, split
+from fitnets.data.preprocess import fitted
 from fitnets.losses import UNLABELLED
 from fitnets.seeds import derive
 
 EVAL_BATCH = 512
+STANDARDISE = {"_target_": "fitnets.data.preprocess.standardise", "fit_on": "train"}
+NO_AUGMENTATION = {"flip": False, "crop": 0}
 
 
 class Batch(NamedTuple):
-    """One batch: sample ids (B,), images (B, C, H, W) float32 standardised, labels (B,) int64.
+    """One batch: sample ids (B,), images (B, C, H, W) float32 preprocessed, labels (B,) int64.
 
     Labels that the student may not see are UNLABELLED (only in training, with `dataset.labels=N`).
     Ids count the training file, so they name the same sample in every stage; in the test part they count it.
@@ -28,9 +32,11 @@ class Batch(NamedTuple):
 
 
 class DataModule(LightningDataModule):
-    """Images as uint8 tensors on the training device; a batch is gathered and standardised there, with no workers.
+    """Images as uint8 tensors on the training device; a batch is gathered, preprocessed and augmented there, with no workers.
 
-    Validation is split from train, class-balanced, by `split_seed`. Mean and spread come from the train part only.
+    Validation is split from train, class-balanced, by `split_seed` or the file's last images. `preprocess` is fitted
+    on the train part (`fit_on` all: validation too, as the original code does), never on test. `train_on` "all"
+    trains on validation images too (retraining with the epochs that validation found).
     `labels` is "all" or how many class-balanced training labels the hard loss may use; `only_labelled` draws
     batches from those samples alone (plain backprop has no use for the others).
     """
@@ -44,6 +50,9 @@ class DataModule(LightningDataModule):
         labels: int | str = "all",
         only_labelled: bool = False,
         first_epoch: int = 0,
+        preprocess: Mapping[str, Any] = STANDARDISE,
+        augment: Mapping[str, Any] = NO_AUGMENTATION,
+        train_on: str = "train",
     ):
         super().__init__()
         self.dataset = dict(dataset)
@@ -53,6 +62,9 @@ class DataModule(LightningDataModule):
         self.labels = labels
         self.only_labelled = only_labelled
         self.first_epoch = first_epoch
+        self.preprocess_spec = dict(preprocess)
+        self.augment = augment
+        self.train_on = train_on
         self.images: Images | None = None
         self.batches_done = 0  # before this start of the training
 
@@ -60,7 +72,12 @@ class DataModule(LightningDataModule):
         if self.images is not None:
             return
         self.images, self.train_index, self.val_index = split(self.dataset, self.split_seed)
-        data = self.images
+        data, fit_index = self.images, self.train_index
+        everything = torch.arange(len(data.labels))
+        if self.train_on == "all":
+            self.train_index = everything
+        if self.train_on == "all" or self.preprocess_spec["fit_on"] == "all":
+            fit_index = everything
 
         self.labelled_index = self.train_index
         self.visible_labels = data.labels.clone()
@@ -71,9 +88,7 @@ class DataModule(LightningDataModule):
             hidden[self.labelled_index] = False
             self.visible_labels[hidden] = UNLABELLED
 
-        train = data.images[self.train_index].float()
-        self.mean = train.mean((0, 2, 3), keepdim=True)
-        self.std = train.std((0, 2, 3), keepdim=True).clamp(min=1e-6)
+        self.preprocess = fitted(self.preprocess_spec, data.images[fit_index], self.dataset.get("cache_dir"))
         self.input_shape = tuple(data.images.shape[1:])
         self.num_classes = len(data.class_names)
 
@@ -88,24 +103,27 @@ class DataModule(LightningDataModule):
         moved = {name: getattr(self.images, name).to(device) for name in _TENSORS}
         self.images = Images(**moved, class_names=self.images.class_names)
         self.visible_labels = self.visible_labels.to(device)
-        self.mean, self.std = self.mean.to(device), self.std.to(device)
+        self.preprocess = self.preprocess.to(device)
 
-    def standardised(self, index: Tensor) -> Tensor:
-        """Training-file images (B, C, H, W) as float32 with mean 0 and spread 1 a channel."""
+    def preprocessed(self, index: Tensor) -> Tensor:
+        """Training-file images (B, C, H, W) as float32, preprocessed and not augmented."""
         assert self.images is not None
-        return (self.images.images[index].float() - self.mean) / self.std
+        return self.preprocess(self.images.images[index])
 
-    def train_batch(self, index: Tensor) -> Batch:
-        return Batch(index, self.standardised(index), self.visible_labels[index])
+    def train_batch(self, index: Tensor, t: int) -> Batch:
+        """Batch t; what augmentation draws depends on the seed and t alone."""
+        x = augmented(
+            self.preprocessed(index), self.augment["flip"], self.augment["crop"], derive(self.seed, "augment", t)
+        )
+        return Batch(index, x, self.visible_labels[index])
 
     def val_batch(self, index: Tensor) -> Batch:
         assert self.images is not None
-        return Batch(index, self.standardised(index), self.images.labels[index])
+        return Batch(index, self.preprocessed(index), self.images.labels[index])
 
     def test_batch(self, index: Tensor) -> Batch:
         assert self.images is not None
-        x = (self.images.test_images[index].float() - self.mean) / self.std
-        return Batch(index, x, self.images.test_labels[index])
+        return Batch(index, self.preprocess(self.images.test_images[index]), self.images.test_labels[index])
 
     def train_dataloader(self) -> ShuffledBatches:
         self.train_batches = ShuffledBatches(

@@ -1,15 +1,31 @@
 """Maxout layers as the FitNets code has them (pylearn2's MaxoutConvC01B and Maxout). Plain torch."""
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+Pool = int | Sequence[int] | str | None  # window, (window, stride), "all" or none
+
+
+def max_pool(x: Tensor, pool: Pool) -> Tensor:
+    """Max over windows of (B, C, H, W), partial windows kept; `pool` as in MaxoutConv2d."""
+    if pool is None or x.shape[-2:] == (1, 1):
+        return x
+    if isinstance(pool, str):
+        return x.amax((-2, -1), keepdim=True)
+    window, stride = (pool, pool) if isinstance(pool, int) else pool
+    return F.max_pool2d(x, window, stride, ceil_mode=True)
 
 
 class MaxoutConv2d(nn.Conv2d):
     """Convolution, the largest of each unit's pieces, then an optional max-pool.
 
     (B, C, H, W) -> (B, units, H', W'). Piece i of unit c is channel `c * pieces + i`, so `z[:, i::pieces]` is
-    piece i of every unit. `pool=2` pools 2x2 and keeps partial windows (ceil mode, as pylearn2 does);
-    `pool="all"` takes everything left; a map that is already 1x1 is not pooled.
+    piece i of every unit. `pool` is a window or (window, stride), partial windows kept as pylearn2 does (ceil
+    mode: (n - window) / stride, rounded up, + 1); "all" takes everything left; a 1x1 map is not pooled.
+    `max_norm` is the largest norm of a filter that a recipe with `max_norm: true` allows.
 
     Source: Goodfellow et al. 2013; FitNets supplementary A.1 and the original code's YAML.
     """
@@ -24,29 +40,31 @@ class MaxoutConv2d(nn.Conv2d):
         padding: int = 0,
         stride: int | tuple[int, int] = 1,
         pieces: int = 2,
-        pool: int | str | None = None,
+        pool: Pool = None,
+        max_norm: float | None = None,
     ):
         super().__init__(in_channels, units * pieces, kernel_size, stride=stride, padding=padding)
         self.pieces = pieces
         self.pool = pool
+        self.max_norm = max_norm
 
     def forward(self, input: Tensor) -> Tensor:
         z = super().forward(input).unflatten(1, (-1, self.pieces)).amax(2)
-        if self.pool is None or z.shape[-2:] == (1, 1):
-            return z
-        if self.pool == "all":
-            return z.amax((-2, -1), keepdim=True)
-        return F.max_pool2d(z, int(self.pool), ceil_mode=True)
+        return max_pool(z, self.pool)
 
 
 class MaxoutLinear(nn.Linear):
-    """Linear layer, then the largest of each unit's pieces: (B, in_features) -> (B, units)."""
+    """Linear layer, then the largest of each unit's pieces: (B, in_features) -> (B, units).
+
+    `max_norm` as in MaxoutConv2d: pylearn2 bounds the norm of each piece's own column of weights.
+    """
 
     nonlinearity = "maxout"
 
-    def __init__(self, in_features: int, units: int, pieces: int = 2):
+    def __init__(self, in_features: int, units: int, pieces: int = 2, max_norm: float | None = None):
         super().__init__(in_features, units * pieces)
         self.pieces = pieces
+        self.max_norm = max_norm
 
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(input).unflatten(1, (-1, self.pieces)).amax(2)

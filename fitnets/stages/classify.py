@@ -1,6 +1,6 @@
 """Training on labels: the teacher, and the student by plain backprop."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytorch_lightning import LightningModule
@@ -9,6 +9,7 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from fitnets.data.module import Batch
+from fitnets.layers import Cut
 from fitnets.losses import hard_cross_entropy
 from fitnets.optim import make_optimizer
 from fitnets.stages.means import Means
@@ -26,14 +27,29 @@ def update_label_metrics(metrics: MetricCollection, logits: Tensor, y: Tensor) -
 
 
 class ClassifierModule(LightningModule):
-    """Cross-entropy on labels. `role` says whose network it is: "teacher" or "student"."""
+    """Cross-entropy on labels. `role` says whose network it is: "teacher" or "student".
+
+    With `head`, `net` is a student cut at its guided layer and the head a throw-away classifier on top: the label
+    hint of the paper's section 3.1, which trains the guided half on labels and leaves the rest as it was.
+    """
 
     best_by = (("val/accuracy", "max"), ("val/nll", "min"))  # the second decides ties
 
-    def __init__(self, net: nn.Module, role: str, num_classes: int, recipe: Mapping[str, Any], updates: int):
+    def __init__(
+        self,
+        net: nn.Module,
+        role: str,
+        num_classes: int,
+        recipe: Mapping[str, Any],
+        updates: int,
+        head: nn.Module | None = None,
+        trained: Sequence[nn.Parameter] | None = None,
+    ):
         super().__init__()
-        self.net = net
-        self.nets = {role: net}  # what is kept, by file name
+        self.net = net if head is None else nn.Sequential(net, head)
+        self.nets = {role: net.net if isinstance(net, Cut) else net}  # what is kept, by file name
+        self.head = head
+        self.trained = list(net.parameters()) if trained is None else list(trained)
         self.recipe = recipe
         self.updates = updates
         self.means = Means()
@@ -57,7 +73,7 @@ class ClassifierModule(LightningModule):
         self.log_dict(self.test_metrics, batch_size=len(batch.y))
 
     def configure_optimizers(self) -> Any:
-        return make_optimizer(self.net.parameters(), self.recipe, self.updates)
+        return make_optimizer(self.net, self.trained, self.recipe, self.updates, self.head)
 
     def findings(self) -> dict[str, Any]:
         """What only this stage knows and result.json should hold."""

@@ -74,7 +74,7 @@ class HintModule(LightningModule):
         self.log_dict({"val/hint_loss": self.val_loss, "val/r2": self.val_r2})
 
     def configure_optimizers(self) -> Any:
-        return make_optimizer([*self.trained, *self.regressor.parameters()], self.recipe, self.updates)
+        return make_optimizer(self.guided, self.trained, self.recipe, self.updates, self.regressor)
 
     def findings(self) -> dict[str, Any]:
         return {"hint": dict(self.facts)}

@@ -1,6 +1,6 @@
 """Stage 2: the whole student learns labels and the teacher's softened answers, lambda annealed (paper eq. 2)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch.nn.functional as F
@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torchmetrics import KLDivergence, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from fitnets.components import build
 from fitnets.data.module import Batch
-from fitnets.losses import hard_cross_entropy, hinton_loss, kd_loss, lambda_at, soft_cross_entropy
+from fitnets.losses import hard_cross_entropy, hinton_loss, kd_loss, soft_cross_entropy
 from fitnets.optim import make_optimizer
 from fitnets.stages.classify import label_metrics, update_label_metrics
 from fitnets.stages.means import Means
@@ -20,10 +21,12 @@ from fitnets.stages.teacher import Answers, FrozenTeacher, outside_tree
 class KDModule(LightningModule):
     """Trains every layer of the student, guided ones too, with fresh optimizer state.
 
+    `scaled` gives factors on the learning rate of some parameters: the guided half's, where asked for (0: frozen).
+
     `answers(index, x)` gives the teacher's logits (B, K) for training and validation samples; `teacher` itself
-    answers for the test part. `loss` is {"name": "paper", "lambda_schedule": ...} (eq. 2) or {"name":
-    "hinton", "alpha": ...} (convex, tau^2). Beside accuracy it follows
-    how well the student imitates: top-1 agreement and KL(teacher || student) at temperature 1, in nats.
+    answers for the test part. `loss` is {"name": "paper", "lambda_schedule": ...} (eq. 2), the same with "code" (the
+    student is not softened, as in the original code) or {"name": "hinton", "alpha": ...} (convex, tau^2). Beside
+    accuracy it follows how well the student imitates: top-1 agreement and KL(teacher || student) at temperature 1, in nats.
     """
 
     teacher: FrozenTeacher
@@ -41,6 +44,7 @@ class KDModule(LightningModule):
         epochs: int,
         recipe: Mapping[str, Any],
         updates: int,
+        scaled: Mapping[float, Sequence[nn.Parameter]] | None = None,
     ):
         super().__init__()
         self.student = student
@@ -51,6 +55,7 @@ class KDModule(LightningModule):
         self.epochs = epochs
         self.recipe = recipe
         self.updates = updates
+        self.scaled = scaled
         self.means = Means()
         self.val_metrics = label_metrics(num_classes, "val/")
         self.test_metrics = label_metrics(num_classes, "test/")
@@ -59,25 +64,32 @@ class KDModule(LightningModule):
 
     @property
     def lambda_(self) -> float:
-        return lambda_at(self.current_epoch, self.epochs, **self.loss["lambda_schedule"])
+        return build(self.loss["lambda_schedule"], self.current_epoch, self.epochs)
+
+    def on_train_epoch_start(self) -> None:
+        self.weight = self.lambda_ if "lambda_schedule" in self.loss else None
 
     def training_step(self, batch: Batch, _batch_number: int) -> Tensor:
-        logits, answer = self.student(batch.x), self.answers(batch.ids, batch.x)
-        hard = hard_cross_entropy(logits, batch.y)
-        soft = soft_cross_entropy(logits, answer, self.temperature)
-        if self.loss["name"] == "paper":
-            loss = kd_loss(hard, soft, self.lambda_)
+        return self.distill(self.student(batch.x), self.answers(batch.ids, batch.x), batch.y)
+
+    def distill(self, logits: Tensor, answer: Tensor, y: Tensor, **beside: Tensor) -> Tensor:
+        """The stage's loss; terms in `beside` are added with weight 1. All terms are followed by name."""
+        hard = hard_cross_entropy(logits, y)
+        soft = soft_cross_entropy(logits, answer, self.temperature, 1.0 if self.loss["name"] == "code" else None)
+        if self.weight is not None:
+            loss = kd_loss(hard, soft, self.weight)
         else:
             loss = hinton_loss(hard, soft, self.temperature, self.loss["alpha"])
-        self.means.add(loss=loss, hard=hard, soft=soft)
+        loss = loss + sum(beside.values())
+        self.means.add(loss=loss, hard=hard, soft=soft, **beside)
         return loss
 
     def on_train_epoch_end(self) -> None:
         means = self.means.take()
         self.log("train/loss", means.pop("loss"))
         self.log_dict({f"distill/{name}": value for name, value in means.items()})
-        if self.loss["name"] == "paper":
-            self.log("distill/lambda", self.lambda_)
+        if self.weight is not None:
+            self.log("distill/lambda", self.weight)
 
     def validation_step(self, batch: Batch, _batch_number: int) -> None:
         logits = self.student(batch.x)
@@ -94,7 +106,9 @@ class KDModule(LightningModule):
         self.log_dict(self.test_match)
 
     def configure_optimizers(self) -> Any:
-        return make_optimizer(self.student.parameters(), self.recipe, self.updates)
+        return make_optimizer(
+            self.student, self.student.parameters(), self.recipe, self.updates, scaled=self.scaled
+        )
 
     def findings(self) -> dict[str, Any]:
         return {}

@@ -45,5 +45,5 @@ def teacher_answers(teacher: FrozenTeacher, data: DataModule, how: str) -> Answe
         return lambda _index, x: teacher(x)
     assert data.images is not None
     everything = torch.arange(len(data.images.labels)).split(EVAL_BATCH)
-    cache = torch.cat([teacher(data.standardised(index)) for index in everything])
+    cache = torch.cat([teacher(data.preprocessed(index)) for index in everything])
     return lambda index, _x: cache[index]

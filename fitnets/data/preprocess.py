@@ -1,0 +1,95 @@
+"""Preprocessing by name: functions fitted on training images that map a uint8 batch to what the networks see.
+
+Each is called as `fit(images, **options)` with uint8 (N, C, H, W) and gives a Preprocess; none ever sees test images.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from fitnets.components import build
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """uint8 (B, C, H, W) -> float32 of the same shape. Its tensors are what a loaded student needs to repeat it."""
+
+    kind: str  # "standardise" or "gcn_zca"
+    tensors: dict[str, Tensor]
+    scale: float = 1.0
+
+    def __call__(self, images: Tensor) -> Tensor:
+        x = images.float()
+        if self.kind == "standardise":
+            return (x - self.tensors["mean"]) / self.tensors["std"]
+        flat = contrast_normalised(x.flatten(1), self.scale) - self.tensors["mean"]
+        return (flat @ self.tensors["zca"]).view_as(x) if "zca" in self.tensors else flat.view_as(x)
+
+    def to(self, device: torch.device) -> "Preprocess":
+        moved = {name: tensor.to(device) for name, tensor in self.tensors.items()}
+        return Preprocess(self.kind, moved, self.scale)
+
+
+def standardise(images: Tensor) -> Preprocess:
+    """Mean 0 and spread 1 for each channel over the images."""
+    x = images.float()
+    return Preprocess(
+        "standardise", {"mean": x.mean((0, 2, 3), keepdim=True), "std": x.std((0, 2, 3), keepdim=True).clamp(min=1e-6)}
+    )
+
+
+def contrast_normalised(flat: Tensor, scale: float) -> Tensor:
+    """Each row less its mean, divided by its L2 norm, times scale (pylearn2 global_contrast_normalize)."""
+    flat = flat - flat.mean(1, keepdim=True)
+    norms = torch.linalg.vector_norm(flat, dim=1, keepdim=True)
+    return scale * flat / torch.where(norms < 1e-8, torch.ones_like(norms), norms)
+
+
+def gcn_zca(images: Tensor, scale: float = 55.0, filter_bias: float = 0.1, zca: bool = True) -> Preprocess:
+    """Global contrast normalisation, then ZCA whitening: the paper's CIFAR preprocessing.
+
+    W = V diag((eigenvalues + filter_bias)^-1/2) V^T of the images' covariance (paper section 3.1; pylearn2
+    make_cifar10_gcn_whitened.py). `zca=false` stops after contrast normalisation and the mean.
+    """
+    n, features = len(images), images[0].numel()
+    total, second = torch.zeros(features, dtype=torch.float64), torch.zeros(features, features)
+    mean = torch.zeros(features)
+    for part in images.split(4096):
+        total += contrast_normalised(part.flatten(1).float(), scale).double().sum(0)
+    mean = (total / n).float()
+    if not zca:
+        return Preprocess("gcn_zca", {"mean": mean}, scale)
+    for part in images.split(4096):
+        centred = contrast_normalised(part.flatten(1).float(), scale) - mean
+        second += centred.T @ centred
+    values, vectors = torch.linalg.eigh((second / n).double())
+    whiten = (vectors * (values.clamp(min=0) + filter_bias).rsqrt()) @ vectors.T
+    return Preprocess("gcn_zca", {"mean": mean, "zca": whiten.float()}, scale)
+
+
+def fitted(spec: Mapping[str, Any], images: Tensor, cache_dir: str | None = None) -> Preprocess:
+    """The Preprocess that `spec` describes, fitted on uint8 (N, C, H, W).
+
+    Whitening takes a minute for 50,000 colour images, so its tensors are kept in `cache_dir` by what decided them.
+    """
+    options = {key: value for key, value in spec.items() if key not in ("name", "fit_on")}
+    if cache_dir is None or images[0].numel() < 1024 or "zca" not in options["_target_"]:
+        return build(options, images)
+    digest = hashlib.sha256(images.contiguous().numpy().tobytes() + json.dumps(options, sort_keys=True).encode())
+    file = Path(cache_dir).expanduser() / f"zca-{digest.hexdigest()[:16]}.safetensors"
+    if file.exists():
+        return Preprocess("gcn_zca", load_file(file), options.get("scale", 55.0))
+    preprocess = build(options, images)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(f".{os.getpid()}.partial")
+    save_file(preprocess.tensors, partial)
+    os.replace(partial, file)
+    return preprocess
