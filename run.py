@@ -27,14 +27,27 @@ def main(config: DictConfig) -> float | None:
 
     from fitnets.check import ConfigError
 
-    cfg: Any = OmegaConf.to_container(config, resolve=True)
     sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
+        cfg = resolved(config)
         return run(cfg, list(HydraConfig.get().overrides.task) if sweeping else sys.argv[1:])
     except ConfigError as error:
         print(error, file=sys.stderr)
         refused.append(error)  # a sweep goes on with its other jobs; the exit code is 2 in the end
         return None
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """The config with its references to other keys filled in."""
+    from omegaconf.errors import OmegaConfBaseException
+
+    from fitnets.check import ConfigError
+
+    try:
+        return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        first = str(error).splitlines()[0]
+        raise ConfigError([f"{error.full_key or 'a key'} cannot be filled in: {first}"]) from error
 
 
 def run(cfg: dict[str, Any], overrides: list[str]) -> float | None:

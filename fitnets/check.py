@@ -67,7 +67,7 @@ OPTIONAL_NUMBERS: dict[str, tuple[str, Callable[[float], bool], str]] = {  # not
 }
 
 WHOLE = {  # key -> smallest value
-    "epochs.teacher": 1,
+    "teacher.recipe.epochs": 1,
     "epochs.hint": 1,
     "epochs.kd": 1,
     "batch_size": 1,
@@ -134,12 +134,10 @@ def check_config(cfg: dict[str, Any]) -> list[str]:
     for key in ("hint.teacher_layer", "hint.student_layer"):
         if not isinstance(_get(cfg, key), str | int):
             problems.append(f"{key} {_given(_get(cfg, key))}; type {key}= a module's name, early, middle or late")
-    threads = _get(cfg, "trainer.threads")
-    if threads is not None and not (_is_whole(threads) and threads >= 1):
-        problems.append(f"trainer.threads {_given(threads)}; it must be null or a whole number >= 1")
-    patience = _get(cfg, "patience")
-    if patience is not None and not (_is_whole(patience) and patience >= 1):
-        problems.append(f"patience {_given(patience)}; it must be null or a whole number >= 1: type patience=100")
+    for key, example in (("trainer.threads", 2), ("patience", 100), ("epochs.teacher", 30)):
+        value = _get(cfg, key)
+        if value is not None and not (_is_whole(value) and value >= 1):
+            problems.append(f"{key} {_given(value)}; it must be null or a whole number >= 1: type {key}={example}")
     for key in ("augment", "teacher.recipe.augment"):
         drawn = _get(cfg, key)
         answers = cfg["answers"] if key == "augment" else "online"

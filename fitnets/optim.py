@@ -29,6 +29,7 @@ def make_optimizer(
     `max_norm` that its layer declares). `scaled` gives further factors for some parameters.
     `updates` is counted by the caller: Lightning's own estimate would lose the position of the data order on resume.
     """
+    trained = list(trained)
     factor = {parameter: 1.0 for parameter in trained}
     for module in net.modules():
         if isinstance(module, nn.Conv2d):

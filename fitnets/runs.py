@@ -146,7 +146,7 @@ def teacher_run(cfg: dict[str, Any], untrained: bool = False) -> Run:
     teacher = {key: cfg["teacher"][key] for key in ("name", "net", "init")}
     recipe = {key: value for key, value in cfg["teacher"]["recipe"].items() if key not in ("epochs", "augment")}
     spec = _common(cfg) | {"teacher": teacher, "recipe": recipe, "augment": cfg["teacher"]["recipe"]["augment"]}
-    spec["epochs"] = 0 if untrained else cfg["epochs"]["teacher"]
+    spec["epochs"] = 0 if untrained else cfg["epochs"]["teacher"] or cfg["teacher"]["recipe"]["epochs"]
     return Run("teacher", "teacher", cfg["teacher_seed"], spec, {}, _where(cfg))
 
 
@@ -222,7 +222,7 @@ def _student(cfg: dict[str, Any]) -> dict[str, Any]:
         "student": cfg["student"],
         "curriculum": cfg["curriculum"],
         "init": cfg["init"],
-        "augment": cfg["augment"],
+        "augment": {key: cfg["augment"][key] for key in ("flip", "crop")},
         "patience": cfg["patience"],
         "recipe": {key: cfg[key] for key in RECIPE},
     }

@@ -41,6 +41,7 @@ def train(
     write_config(run, data, options, folder)
     module = make_module(run, data, parents, trainer.strategy.root_device)
 
+    torch.set_flush_denormal(True)  # the paper's initial weights make numbers so small that a CPU crawls
     torch.manual_seed(derive(run.seed, run.stage))
     checkpoint = folder / "last.ckpt"
     seconds, kept = 0.0, {"epoch": 0.0}  # of a teacher that stays untrained (a control)

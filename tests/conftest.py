@@ -1,13 +1,19 @@
 """What the tests share: composing a config, running a command in-process, and one small finished comparison."""
 
+import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from PIL import Image
 
 import run as door
 
@@ -54,3 +60,42 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], 
     cfg = composed(*SMALL, f"runs_dir={runs_dir}", "seeds=[0,1]")
     go(cfg)
     return cfg, runs_dir
+
+
+def faked_images(n: int, size: int, channels: int, seed: int) -> tuple[list[bytes], list[int]]:
+    """PNG files of ten classes, a bright bar in a place of its own for each, with noise."""
+    rng = np.random.default_rng(seed)
+    files, labels = [], [i % 10 for i in range(n)]
+    for label in labels:
+        image = rng.integers(0, 120, (size, size, channels), dtype=np.uint8)
+        image[label * size // 10 : label * size // 10 + 2] += 120
+        buffer = io.BytesIO()
+        Image.fromarray(image.squeeze()).save(buffer, "PNG")
+        files.append(buffer.getvalue())
+    return files, labels
+
+
+def faked_parquet(folder: Path, size: int = 8, channels: int = 3, n: int = 60, column: str = "image") -> Path:
+    """A folder with train-*.parquet and test-*.parquet, in the layout of the public hub."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [f"class {i}" for i in range(10)]
+    features = {column: {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
+    for seed, (part, count) in enumerate((("train", n), ("test", n // 2))):
+        files, labels = faked_images(count, size, channels, seed)
+        images = [{"bytes": file, "path": None} for file in files]
+        table = pa.table({column: images, "label": labels})
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+        pq.write_table(table, folder / f"{part}-00000-of-00001.parquet")
+    return folder
+
+
+def faked_folder(folder: Path, sizes: tuple[int, ...] = (20, 31), parts: tuple[str, ...] = ("train", "test")) -> Path:
+    """Class folders of images of several sizes, below `parts` (or none)."""
+    for p, part in enumerate(parts or ("",)):
+        for i, size in enumerate(sizes):
+            files, labels = faked_images(30, size, 3, seed=10 * p + i)
+            for j, (file, label) in enumerate(zip(files, labels, strict=True)):
+                path = folder / part / f"kind {label}" / f"{i}-{j}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(file)
+    return folder

@@ -11,7 +11,7 @@ from fitnets.losses import (
     hint_loss,
     hinton_loss,
     kd_loss,
-    lambda_at,
+    linear,
     soft_cross_entropy,
 )
 
@@ -59,13 +59,13 @@ def test_hinton_loss_is_convex_with_tau_squared() -> None:
 
 def test_lambda_runs_from_start_to_end_over_the_fraction() -> None:
     schedule = {"start": 4.0, "end": 1.0}
-    values = [lambda_at(epoch, 31, fraction=1.0, **schedule) for epoch in range(31)]
+    values = [linear(epoch, 31, fraction=1.0, **schedule) for epoch in range(31)]
     assert values[0] == 4.0 and values[-1] == 1.0
     steps = [a - b for a, b in itertools.pairwise(values)]
     assert steps == pytest.approx([0.1] * 30)
-    half = [lambda_at(epoch, 30, fraction=0.5, **schedule) for epoch in range(30)]
+    half = [linear(epoch, 30, fraction=0.5, **schedule) for epoch in range(30)]
     assert half[13] > 1.0 and half[14:] == [1.0] * 16
-    assert lambda_at(0, 1, fraction=1.0, **schedule) == 4.0
+    assert linear(0, 1, fraction=1.0, **schedule) == 4.0
 
 
 def test_hint_reductions_have_the_ratios_of_the_paper() -> None:

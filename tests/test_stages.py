@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from fitnets import load_student, load_teacher
 from fitnets.assemble import choose_nonlinearity, make_data, make_module
-from fitnets.losses import lambda_at
+from fitnets.losses import linear
 from fitnets.runs import Run, ensure, folder_of, plan, read_result, with_parents
 from fitnets.stages.kd import KDModule
 from fitnets.train import make_trainer
@@ -313,7 +313,7 @@ def test_lambda_is_annealed_per_epoch_of_the_kd_stage(compared) -> None:
     rows = (folder_of(pick(cfg, "kd", "fitnet"), runs_dir) / "metrics.csv").read_text().splitlines()
     column = rows[0].split(",").index("distill/lambda")
     values = [float(row.split(",")[column]) for row in rows[1:]]
-    assert values == pytest.approx([lambda_at(e, 3, **cfg["lambda_schedule"]) for e in range(3)])
+    assert values == pytest.approx([linear(e, 3, **cfg["lambda_schedule"]) for e in range(3)])
     assert values == pytest.approx([4.0, 2.5, 1.0])
 
 

@@ -1,0 +1,219 @@
+"""Reproduce a table of the paper through the store: stopped and started again it goes on where it was.
+
+python scripts/reproduce.py mnist --path DIR                     all recipes at their full epochs
+python scripts/reproduce.py mnist --path DIR --budget 15         15 epochs per arm, horizons scaled to it
+python scripts/reproduce.py mnist --budget modern=15,paper=4     the same by recipe (one left out is not run)
+python scripts/reproduce.py cifar10 --path DIR --seeds 0,1,2 --recipes modern --set trainer=gpu
+python scripts/reproduce.py mnist --only-table                   write the table from what is on disk
+
+TABLE is mnist (Table 4), cifar10 (Tables 1 and 5), depth (Figure 2) or pairs (two pairs that everybody publishes).
+It writes results/TABLE.csv and results/TABLE.md.
+"""
+
+import argparse
+import csv
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from fitnets.runs import Run, arm_runs, read_result, retrained, teacher_run  # noqa: E402
+
+RECIPES = ("paper", "paper_code", "modern")
+ARMS = ("backprop", "kd", "fitnet")
+DEPTH = ("depth5_30m", "depth7_30m", "depth9_30m", "fitnet1", "depth5_107m", "depth7_107m", "depth9_107m", "fitnet2")
+# table -> (experiment, student) to train, in order; and the recipes that it knows
+TABLES: dict[str, tuple[list[tuple[str, str]], tuple[str, ...]]] = {
+    "mnist": ([("paper/mnist", "mnist_fitnet")], RECIPES),
+    "cifar10": ([(f"paper/cifar10_fitnet{i}", f"fitnet{i}") for i in (1, 2, 4, 3)], RECIPES),
+    "depth": ([("paper/cifar10_fitnet1", student) for student in DEPTH], RECIPES),
+    "pairs": ([("pairs/resnet20", "resnet20"), ("pairs/wrn_16_2", "wrn_16_2")], ("modern",)),
+}
+# Test error in per cent that the paper prints (Tables 4 and 5); FitNets 1-4 with hints only, depth not retrained.
+PAPER = {
+    ("mnist", "teacher"): 0.55,
+    ("mnist", "backprop"): 1.9,
+    ("mnist", "kd"): 0.65,
+    ("mnist", "fitnet"): 0.51,
+    ("cifar10", "teacher"): 9.82,
+    ("cifar10", "fitnet", "fitnet1"): 10.99,
+    ("cifar10", "fitnet", "fitnet2"): 8.94,
+    ("cifar10", "fitnet", "fitnet3"): 8.90,
+    ("cifar10", "fitnet", "fitnet4"): 8.39,
+}
+
+
+@dataclass
+class Row:
+    """Errors in per cent of the test part; updates and seconds a seed, all stages of the arm, without the teacher."""
+
+    recipe: str
+    arm: str
+    student: str
+    n: int
+    error_mean: str
+    error_sd: str
+    paper_error: str
+    updates: int
+    budget: str  # epochs trained an arm, of the recipe's full epochs
+    seconds: str
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+    rows, hardware = [], set()
+    for experiment, student in TABLES[options.table][0]:
+        for recipe in options.recipes:
+            cfg = composed(options, experiment, student, recipe)
+            if not options.only_table:
+                train(cfg, options)
+            added, where = table_rows(cfg, options, recipe, student)
+            rows += [row for row in added if (row.recipe, row.arm, row.student) not in {key(r) for r in rows}]
+            hardware |= where
+            if rows:
+                write(options, rows, hardware)
+    if not rows:
+        print(f"no finished run of {options.table} in {options.runs_dir}; run it without --only-table", file=sys.stderr)
+        return 1
+    print((options.out / f"{options.table}.md").read_text())
+    return 0
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", choices=list(TABLES))
+    parser.add_argument("--seeds", default="0,1,2", help="comma-separated (default: 0,1,2)")
+    parser.add_argument("--budget", help="epochs per arm, hint and KD together: N, or RECIPE=N,RECIPE=N")
+    parser.add_argument("--teacher-budget", type=int, help="epochs of the teacher (default: its recipe's)")
+    parser.add_argument("--recipes", help="comma-separated (default: all that the table has)")
+    parser.add_argument("--path", help="folder with the data set's Parquet files (default: the Hugging Face hub)")
+    parser.add_argument("--runs-dir", default="runs")
+    parser.add_argument("--out", type=Path, default=ROOT / "results")
+    parser.add_argument("--only-table", action="store_true", help="train nothing; write what is on disk")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any key of conf/, repeatable")
+    options = parser.parse_args(arguments)
+    options.typed = sys.argv[1:] if arguments is None else arguments
+    known = TABLES[options.table][1]
+    options.recipes = options.recipes.split(",") if options.recipes else list(known)
+    if unknown := [recipe for recipe in options.recipes if recipe not in known]:
+        parser.error(f"{options.table} has no recipe {', '.join(unknown)}; choose from: {', '.join(known)}")
+    try:
+        options.seeds = [int(seed) for seed in options.seeds.split(",")]
+    except ValueError:
+        parser.error(f"--seeds {options.seeds!r}: expected whole numbers as in --seeds 0,1,2")
+    try:
+        options.budgets = budgets(options.budget, options.recipes)
+    except ValueError as error:
+        parser.error(str(error))
+    options.recipes = [recipe for recipe in options.recipes if recipe in options.budgets]
+    return options
+
+
+def budgets(text: str | None, recipes: list[str]) -> dict[str, int | None]:
+    """Epochs per arm for each recipe that is to run; None: its full epochs."""
+    if text is None:
+        return dict.fromkeys(recipes)
+    pairs = [word.split("=") for word in text.split(",")] if "=" in text else [[recipe, text] for recipe in recipes]
+    if not all(len(pair) == 2 and pair[0] in recipes and pair[1].isdigit() and int(pair[1]) >= 2 for pair in pairs):
+        known = ", ".join(recipes)
+        raise ValueError(f"--budget {text}: expected N or RECIPE=N,... with N >= 2 (a hint and a KD epoch) and {known}")
+    return {recipe: int(epochs) for recipe, epochs in pairs}
+
+
+def composed(options: argparse.Namespace, experiment: str, student: str, recipe: str) -> dict[str, Any]:
+    """The config of one experiment and recipe, its epochs scaled to the budget; everything else scales along."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    typed = [f"experiment={experiment}", f"student={student}", f"recipe={recipe}", "keep=best"]
+    typed += [f"runs_dir={options.runs_dir}", *([f"dataset.path={options.path}"] if options.path else []), *options.set]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg: Any = OmegaConf.to_container(compose("config", typed), resolve=True)
+    cfg["full_epochs"] = cfg["epochs"] | {"teacher": cfg["epochs"]["teacher"] or cfg["teacher"]["recipe"]["epochs"]}
+    cfg["epochs"] = dict(cfg["full_epochs"])
+    if options.teacher_budget:
+        cfg["epochs"]["teacher"] = options.teacher_budget
+    if budget := options.budgets[recipe]:
+        hint, kd = cfg["epochs"]["hint"], cfg["epochs"]["kd"]
+        share = min(budget - 1, max(1, round(budget * hint / (hint + kd))))
+        cfg["epochs"] |= {"hint": share, "kd": budget - share}
+    return cfg
+
+
+def train(cfg: dict[str, Any], options: argparse.Namespace) -> None:
+    """Every arm for every seed that is not on disk, through the same door as a user's command."""
+    import run as door
+
+    for seed in options.seeds:
+        for arm in ARMS:
+            door.run(cfg | {"stage": {"name": arm}, "seed": seed}, [])
+
+
+def table_rows(
+    cfg: dict[str, Any], options: argparse.Namespace, recipe: str, student: str
+) -> tuple[list[Row], set[str]]:
+    """Rows of what is on disk for this config: the teacher, then each arm with at least one finished seed."""
+    runs_dir, rows, hardware = Path(options.runs_dir), [], set()
+    full = cfg["full_epochs"]
+    again = retrained if cfg["retrain_on_all"] else (lambda run: run)
+    planned: list[tuple[str, list[list[Run]], str]] = [
+        ("teacher", [[again(teacher_run(cfg))]], f"{cfg['epochs']['teacher']}/{full['teacher']}")
+    ]
+    epochs = f"{cfg['epochs']['hint'] + cfg['epochs']['kd']}/{full['hint'] + full['kd']}"
+    planned += [(arm, [[again(r) for r in arm_runs(cfg, arm, s)] for s in options.seeds], epochs) for arm in ARMS]
+    for arm, by_seed, budget in planned:
+        results = [[read_result(run, runs_dir) for run in runs] for runs in by_seed]
+        done = [[r for r in of_seed if r] for of_seed in results if all(of_seed)]
+        if not done:
+            continue
+        errors = [100 * (1 - of_seed[-1]["test_accuracy"]) for of_seed in done]
+        if cfg["patience"] is not None:
+            budget += " (unequal updates: patience)"
+        name = cfg["teacher"]["name"] if arm == "teacher" else student
+        printed = PAPER.get((options.table, arm, student), PAPER.get((options.table, arm)))
+        rows.append(
+            Row(
+                *("own" if arm == "teacher" else recipe, arm, name, len(errors), f"{mean(errors):.2f}"),
+                f"{stdev(errors):.2f}" if len(errors) > 1 else "",
+                "" if printed is None else f"{printed:g}",
+                max(sum(r["updates"] for r in of_seed) for of_seed in done),
+                budget,
+                f"{mean(sum(r['seconds'] for r in of_seed) for of_seed in done):.0f}",
+            )
+        )
+        for result in (r for of_seed in done for r in of_seed):
+            where, versions = result["hardware"], result["versions"]
+            threads = f", {where['threads']} thread(s)" if where["device"] == "cpu" else ""
+            hardware.add(f"{where['name']}{threads}, torch {versions['torch']}, {cfg['trainer']['precision']}")
+    return rows, hardware
+
+
+def key(row: Row) -> tuple[str, str, str]:
+    return row.recipe, row.arm, row.student
+
+
+def write(options: argparse.Namespace, rows: list[Row], hardware: set[str]) -> None:
+    options.out.mkdir(parents=True, exist_ok=True)
+    typed = [word if word != options.path else "DIR" for word in options.typed if word != "--only-table"]
+    head = [f"command: python scripts/reproduce.py {' '.join(typed)}", *(f"hardware: {h}" for h in sorted(hardware))]
+    columns = list(asdict(rows[0]))
+    with open(options.out / f"{options.table}.csv", "w", newline="") as file:
+        file.writelines(f"# {line}\n" for line in head)
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+    lines = [f"# {options.table}", "", *(f"- {line}" for line in head), ""]
+    lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(str(value) for value in asdict(row).values()) + " |" for row in rows]
+    lines += ["", "Errors: per cent of the test part, mean and sample sd over n seeds (one teacher). budget: epochs per arm"]
+    lines += ["of the recipe's full epochs; all arms of a recipe get equal updates unless marked. paper_error is the paper's,"]
+    lines += ["at its full schedule. Weights tested are the best on validation."]
+    (options.out / f"{options.table}.md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
