@@ -67,8 +67,9 @@ def new_optimizer(spec: Mapping[str, Any], params: list[Any]) -> torch.optim.Opt
 def lr_factor(schedule: str, step: int, steps: int, end: float) -> float:
     """Factor on the learning rate before update `step` (from 0) of `steps`.
 
-    cosine, linear and exponential go from 1 to `end` (cosine: plus nothing, to `end` too); steps: a tenth of it at
-    4/9, 6/9 and 8/9 (LSUV's recipe: at 40k, 60k, 80k of 90k); constant: 1.
+    cosine and linear go from 1 to `end`; exponential is multiplied by `end` at every update, however many there are
+    (pylearn2's ExponentialDecay); steps: a tenth of it at 4/9, 6/9 and 8/9 (LSUV's recipe: at 40k, 60k, 80k of
+    90k); constant: 1.
     """
     done = step / steps
     if schedule == "cosine":
@@ -76,7 +77,7 @@ def lr_factor(schedule: str, step: int, steps: int, end: float) -> float:
     if schedule == "linear":
         return 1 + (end - 1) * done
     if schedule == "exponential":
-        return end**done
+        return end**step
     if schedule == "steps":
         return 0.1 ** sum(9 * step >= ninths * steps for ninths in (4, 6, 8))
     return 1.0

@@ -21,6 +21,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from fitnets.runs import ARMS as ALL_ARMS
 from fitnets.runs import Run, arm_runs, read_result, retrained, teacher_run  # noqa: E402
 
 RECIPES = ("paper", "paper_code", "modern")
@@ -89,6 +90,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", default="0,1,2", help="comma-separated (default: 0,1,2)")
     parser.add_argument("--budget", help="epochs per arm, hint and KD together: N, or RECIPE=N,RECIPE=N")
     parser.add_argument("--teacher-budget", type=int, help="epochs of the teacher (default: its recipe's)")
+    parser.add_argument("--arms", default=",".join(ARMS), help="comma-separated (default: backprop,kd,fitnet)")
     parser.add_argument("--recipes", help="comma-separated (default: all that the table has)")
     parser.add_argument("--path", help="folder with the data set's Parquet files (default: the Hugging Face hub)")
     parser.add_argument("--runs-dir", default="runs")
@@ -101,6 +103,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options.recipes = options.recipes.split(",") if options.recipes else list(known)
     if unknown := [recipe for recipe in options.recipes if recipe not in known]:
         parser.error(f"{options.table} has no recipe {', '.join(unknown)}; choose from: {', '.join(known)}")
+    options.arms = options.arms.split(",")
+    if unknown := [arm for arm in options.arms if arm not in ALL_ARMS]:
+        parser.error(f"no arm {', '.join(unknown)}; choose from: {', '.join(ALL_ARMS)}")
     try:
         options.seeds = [int(seed) for seed in options.seeds.split(",")]
     except ValueError:
@@ -149,7 +154,7 @@ def train(cfg: dict[str, Any], options: argparse.Namespace) -> None:
     import run as door
 
     for seed in options.seeds:
-        for arm in ARMS:
+        for arm in options.arms:
             door.run(cfg | {"stage": {"name": arm}, "seed": seed}, [])
 
 
@@ -164,7 +169,7 @@ def table_rows(
         ("teacher", [[again(teacher_run(cfg))]], f"{cfg['epochs']['teacher']}/{full['teacher']}")
     ]
     epochs = f"{cfg['epochs']['hint'] + cfg['epochs']['kd']}/{full['hint'] + full['kd']}"
-    planned += [(arm, [[again(r) for r in arm_runs(cfg, arm, s)] for s in options.seeds], epochs) for arm in ARMS]
+    planned += [(arm, [[again(r) for r in arm_runs(cfg, arm, s)] for s in options.seeds], epochs) for arm in options.arms]
     for arm, by_seed, budget in planned:
         results = [[read_result(run, runs_dir) for run in runs] for runs in by_seed]
         done = [[r for r in of_seed if r] for of_seed in results if all(of_seed)]
