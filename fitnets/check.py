@@ -134,10 +134,10 @@ def check_config(cfg: dict[str, Any]) -> list[str]:
     for key in ("hint.teacher_layer", "hint.student_layer"):
         if not isinstance(_get(cfg, key), str | int):
             problems.append(f"{key} {_given(_get(cfg, key))}; type {key}= a module's name, early, middle or late")
-    for key, example in (("trainer.threads", 2), ("patience", 100), ("epochs.teacher", 30)):
+    for key, typical in (("trainer.threads", 2), ("patience", 100), ("epochs.teacher", 30)):
         value = _get(cfg, key)
         if value is not None and not (_is_whole(value) and value >= 1):
-            problems.append(f"{key} {_given(value)}; it must be null or a whole number >= 1: type {key}={example}")
+            problems.append(f"{key} {_given(value)}; it must be null or a whole number >= 1: type {key}={typical}")
     for key in ("augment", "teacher.recipe.augment"):
         drawn = _get(cfg, key)
         answers = cfg["answers"] if key == "augment" else "online"

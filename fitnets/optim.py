@@ -47,7 +47,8 @@ def make_optimizer(
     ]
     optimizer = new_optimizer(recipe["optimizer"], groups)
     if recipe.get("max_norm"):
-        bounds = [(module.weight, module.max_norm) for module in net.modules() if getattr(module, "max_norm", None)]
+        layers: list[Any] = [module for module in net.modules() if getattr(module, "max_norm", None)]
+        bounds = [(layer.weight, layer.max_norm) for layer in layers]
         bounds += [(p, REGRESSOR_MAX_NORM) for p in (beside.parameters() if beside else ()) if p.ndim > 1]
         optimizer.register_step_post_hook(lambda *_: bound_norms(bounds))
     schedule, end, momentum = recipe["lr_schedule"], recipe.get("lr_end", 0.0), recipe.get("momentum")
@@ -126,13 +127,13 @@ class RMSPropFloor(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "decay": decay, "floor": floor})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = torch.enable_grad()(closure)() if closure else None
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
             if not params:
                 continue
-            grads: list[Tensor] = [p.grad for p in params]  # type: ignore[misc]
+            grads: list[Tensor] = [p.grad for p in params]
             for p in params:
                 if not self.state[p]:
                     self.state[p]["square"] = torch.zeros_like(p)

@@ -21,7 +21,6 @@ from fitnets.recorder import Recorder, copied
 from fitnets.runs import Run
 from fitnets.seeds import derive
 
-
 PREPROCESS = "preprocess.safetensors"
 
 

@@ -21,7 +21,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from fitnets.runs import ARMS as ALL_ARMS
+from fitnets import runs as store  # noqa: E402
 from fitnets.runs import Run, arm_runs, read_result, retrained, teacher_run  # noqa: E402
 
 RECIPES = ("paper", "paper_code", "modern")
@@ -47,6 +47,10 @@ PAPER = {
     ("cifar10", "fitnet", "fitnet4"): 8.39,
 }
 
+NOTES = """Errors: per cent of the test part, mean and sample sd over n seeds, with one teacher. budget: epochs per arm
+of the recipe's full epochs; all arms of a recipe get equal updates unless marked. paper_error: the paper's, at its own
+full schedule. The weights tested are the best on validation."""
+
 
 @dataclass
 class Row:
@@ -66,7 +70,8 @@ class Row:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
-    rows, hardware = [], set()
+    rows: list[Row] = []
+    hardware: set[str] = set()
     for experiment, student in TABLES[options.table][0]:
         for recipe in options.recipes:
             cfg = composed(options, experiment, student, recipe)
@@ -104,8 +109,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     if unknown := [recipe for recipe in options.recipes if recipe not in known]:
         parser.error(f"{options.table} has no recipe {', '.join(unknown)}; choose from: {', '.join(known)}")
     options.arms = options.arms.split(",")
-    if unknown := [arm for arm in options.arms if arm not in ALL_ARMS]:
-        parser.error(f"no arm {', '.join(unknown)}; choose from: {', '.join(ALL_ARMS)}")
+    if unknown := [arm for arm in options.arms if arm not in store.ARMS]:
+        parser.error(f"no arm {', '.join(unknown)}; choose from: {', '.join(store.ARMS)}")
     try:
         options.seeds = [int(seed) for seed in options.seeds.split(",")]
     except ValueError:
@@ -169,7 +174,9 @@ def table_rows(
         ("teacher", [[again(teacher_run(cfg))]], f"{cfg['epochs']['teacher']}/{full['teacher']}")
     ]
     epochs = f"{cfg['epochs']['hint'] + cfg['epochs']['kd']}/{full['hint'] + full['kd']}"
-    planned += [(arm, [[again(r) for r in arm_runs(cfg, arm, s)] for s in options.seeds], epochs) for arm in options.arms]
+    planned += [
+        (arm, [[again(r) for r in arm_runs(cfg, arm, s)] for s in options.seeds], epochs) for arm in options.arms
+    ]
     for arm, by_seed, budget in planned:
         results = [[read_result(run, runs_dir) for run in runs] for runs in by_seed]
         done = [[r for r in of_seed if r] for of_seed in results if all(of_seed)]
@@ -214,9 +221,7 @@ def write(options: argparse.Namespace, rows: list[Row], hardware: set[str]) -> N
     lines = [f"# {options.table}", "", *(f"- {line}" for line in head), ""]
     lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(str(value) for value in asdict(row).values()) + " |" for row in rows]
-    lines += ["", "Errors: per cent of the test part, mean and sample sd over n seeds (one teacher). budget: epochs per arm"]
-    lines += ["of the recipe's full epochs; all arms of a recipe get equal updates unless marked. paper_error is the paper's,"]
-    lines += ["at its full schedule. Weights tested are the best on validation."]
+    lines += ["", NOTES]
     (options.out / f"{options.table}.md").write_text("\n".join(lines) + "\n")
 
 

@@ -48,11 +48,14 @@ def needs(file: Path, tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize("file", FILES, ids=str)
 def test_every_option_composes_and_passes_the_checks(file: Path, tmp_path: Path) -> None:
     if file.parts[0] == "recipe_on":
-        recipe, dataset = next(
-            (r, d) for r in OPTIONS["recipe"] for d in OPTIONS["dataset"] if file.name == f"{r}_{d}"
+        recipe, dataset = next((r, d) for r in OPTIONS["recipe"] for d in OPTIONS["dataset"] if file.name == f"{r}_{d}")
+        experiment = {"mnist": "paper/mnist", "cifar10": "paper/cifar10_fitnet1", "cifar100": "paper/cifar10_fitnet1"}[
+            dataset
+        ]
+        choice, more = (
+            f"recipe={recipe}",
+            [f"experiment={experiment}", *needs(Path("experiment") / experiment, tmp_path)],
         )
-        experiment = {"mnist": "paper/mnist", "cifar10": "paper/cifar10_fitnet1", "cifar100": "paper/cifar10_fitnet1"}[dataset]
-        choice, more = f"recipe={recipe}", [f"experiment={experiment}", *needs(Path("experiment") / experiment, tmp_path)]
     else:
         group, _, option = str(file).partition("/")
         choice, more = f"{group}={option}", needs(file, tmp_path)

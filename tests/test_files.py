@@ -146,7 +146,9 @@ def test_a_comparison_runs_on_class_folders(tmp_path: Path) -> None:
     small = ["teacher.net.widths=[8,12]", "student.net.blocks=[[4,4],[6,6],[8,8]]", "batch_size=16", "seeds=[0,1]"]
     epochs = ["epochs.teacher=1", "epochs.hint=1", "epochs.kd=1", "dataset.size=12", "teacher.recipe.batch_size=16"]
     path = faked_folder(tmp_path / "pictures")
-    cfg = composed("dataset=folder", f"dataset.path={path}", *small, *epochs, f"runs_dir={tmp_path}/runs", "trainer=cpu")
+    cfg = composed(
+        "dataset=folder", f"dataset.path={path}", *small, *epochs, f"runs_dir={tmp_path}/runs", "trainer=cpu"
+    )
     go(cfg)
     assert list(tmp_path.glob("runs/reports/compare-thin_deep-folder-*/table.md"))
 

@@ -129,5 +129,8 @@ def test_evaluation_is_never_augmented() -> None:
     data.setup()
     plain = DataModule(composed()["dataset"], 0, 64, 0)
     plain.setup()
-    for one, other in ((data.val_dataloader(), plain.val_dataloader()), (data.test_dataloader(), plain.test_dataloader())):
+    for one, other in (
+        (data.val_dataloader(), plain.val_dataloader()),
+        (data.test_dataloader(), plain.test_dataloader()),
+    ):
         assert all(torch.equal(a.x, b.x) for a, b in zip(one, other, strict=True))

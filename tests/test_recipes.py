@@ -1,5 +1,6 @@
 """Recipes: the paper's and its code's rules to the digit, stop rules, retraining, and who wins over whom."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -116,8 +117,13 @@ def test_experiment_over_recipe_over_defaults_and_the_command_line_over_all() ->
     assert code["max_norm"] and code["conv_lr_scale"] == 1.0 and code["optimizer"]["lr"] == 0.0005
     assert code["hint"]["reduction"] == "code" and code["kd_loss"]["name"] == "code"
     assert code["lambda_schedule"] == {
-        "_target_": "fitnets.losses.saturating", "start": 4.0, "end": 0.0, "begin": 5, "saturate": 150, "of_epochs": 500,
-    }  # fmt: skip
+        "_target_": "fitnets.losses.saturating",
+        "start": 4.0,
+        "end": 0.0,
+        "begin": 5,
+        "saturate": 150,
+        "of_epochs": 500,
+    }
     cifar = composed("experiment=paper/cifar10_fitnet1", "recipe=paper_code")
     assert cifar["conv_lr_scale"] == 0.05 and cifar["epochs"]["kd"] == 288 and cifar["augment"]["crop"] == 8
     typed = composed(*mnist, "recipe=paper", "init=scaled", "optimizer.lr=0.1", "augment=flip", "teacher=wide_shallow")
@@ -142,8 +148,6 @@ def test_patience_stops_a_stage_after_epochs_without_a_better_figure(small) -> N
         result = read_result(run, runs_dir)
         assert result is not None
         with open(folder_of(run, runs_dir) / "metrics.csv") as file:
-            import csv
-
             rows = list(csv.DictReader(file))
         name, sign = ("val/hint_loss", 1) if run.stage == "hint" else ("val/accuracy", -1)
         figures = [sign * float(row[name]) for row in rows]
@@ -217,9 +221,7 @@ def test_joint_hint_sums_kd_and_the_hint_loss_and_keeps_no_regressor(small) -> N
     go(cfg)
     folder = folder_of(plan(cfg)[0], Path(cfg["runs_dir"]))
     with open(folder / "metrics.csv") as file:
-        import csv
-
-        row = list(csv.DictReader(file))[0]
+        row = next(csv.DictReader(file))
     total = float(row["distill/hard"]) + float(row["distill/lambda"]) * float(row["distill/soft"])
     assert float(row["train/loss"]) == pytest.approx(total + float(row["distill/side"]), rel=1e-4)
     names = set(load_file(folder / "student.safetensors"))

@@ -9,8 +9,9 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ class DataError(ValueError):
 class Part:
     """Encoded images and their labels: `images[i]()` gives the bytes, `where[i]` says where they came from."""
 
-    images: list[Callable[[], bytes]]
+    images: Sequence[Callable[[], bytes]]
     labels: list[int]
     where: Callable[[int], str]
 
@@ -63,9 +64,7 @@ def hub(
     return _decoded_once(read, path, split_seed, cache_dir, size, test_fraction, {"label": label_column, "c": config})
 
 
-def folder(
-    path: str, split_seed: int, cache_dir: str, size: int | None = None, test_fraction: float = 0.2
-) -> Images:
+def folder(path: str, split_seed: int, cache_dir: str, size: int | None = None, test_fraction: float = 0.2) -> Images:
     """Folders of images named by their class, below train/ and test/, or without those split by `split_seed`."""
 
     def read() -> tuple[dict[str, Part], tuple[str, ...]]:
@@ -89,7 +88,7 @@ def _parquet_tables(root: Path) -> dict[str, Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    tables = {}
+    tables: dict[str, Any] = {}
     for part in ("train", "test"):
         files = sorted(root.glob(f"{part}-*.parquet"))
         if not files and part == "train":
@@ -160,16 +159,24 @@ def _from_tables(tables: dict[str, Any], label_column: str | None) -> tuple[dict
         column = table.column(images[0]).combine_chunks()
         if pa.types.is_struct(column.type):
             column = column.field("bytes")
-        encoded = [lambda i=i, column=column: column[i].as_py() or b"" for i in range(len(column))]
+        encoded = [partial(_bytes, column, i) for i in range(len(column))]
         kept = [v if numbered else number[v] for v in values[part]]
         if numbered and not all(0 <= label < len(names) for label in kept):
-            raise DataError(f"column {labels[0]} has labels outside 0..{len(names) - 1}, the classes that the file names")
-        parts[part] = Part(encoded, kept, lambda i, part=part: f"image {i} of the {part} part")
+            raise DataError(
+                f"column {labels[0]} has labels outside 0..{len(names) - 1}, the classes that the file names"
+            )
+        parts[part] = Part(encoded, kept, f"image {{}} of the {part} part".format)
     return parts, tuple(str(name) for name in names)
 
 
+def _bytes(column: Any, i: int) -> bytes:
+    return column[i].as_py() or b""
+
+
 def _from_folder(root: Path, names: list[str]) -> Part:
-    files = [(f, i) for i, n in enumerate(names) for f in sorted((root / n).glob("**/*")) if f.suffix.lower() in SUFFIXES]
+    files = [
+        (f, i) for i, n in enumerate(names) for f in sorted((root / n).glob("**/*")) if f.suffix.lower() in SUFFIXES
+    ]
     if not files:
         raise DataError(f"{root} holds no images in its class folders (known endings: {' '.join(SUFFIXES)})")
     return Part([f.read_bytes for f, _ in files], [i for _, i in files], lambda i: str(files[i][0]))
@@ -196,7 +203,10 @@ def _decoded_once(
             channels = 0  # grayscale only where every image of both parts is
             tensors = {}
             for part, encoded in parts.items():
-                tensors[part], tensors[f"{part}_labels"] = _decode(encoded, part, size, path), torch.tensor(encoded.labels)
+                tensors[part], tensors[f"{part}_labels"] = (
+                    _decode(encoded, part, size, path),
+                    torch.tensor(encoded.labels),
+                )
                 channels = max(channels, tensors[part].shape[1])
             for part in parts:
                 tensors[part] = tensors[part].expand(-1, channels, -1, -1).contiguous()
@@ -259,11 +269,11 @@ def _progress(items: range, what: str) -> Iterator[int]:
 
 
 def _write(file: Path, tensors: dict[str, torch.Tensor], names: tuple[str, ...]) -> None:
-    partial = file.with_suffix(".partial")
-    save_file(tensors, partial, {"class_names": json.dumps(names)})
-    with open(partial, "rb") as opened:
+    unfinished = file.with_suffix(".partial")
+    save_file(tensors, unfinished, {"class_names": json.dumps(names)})
+    with open(unfinished, "rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    os.replace(partial, file)
+    os.replace(unfinished, file)
     file.with_suffix(".sha256").write_text(digest)
 
 

@@ -1,4 +1,4 @@
-"""What a dataset's path is, and a hash of what lies there, so that a moved folder is the same data. Imports no torch."""
+"""What a dataset's path is, and a hash of what lies there: a moved folder is the same data. Imports no torch."""
 
 import functools
 import hashlib

@@ -10,7 +10,6 @@ from torch import Tensor
 from fitnets.components import build
 from fitnets.seeds import derive
 
-
 NOT_THE_SOURCE = ("name", "val_fraction", "val_split", "labels", "content")  # of a dataset's keys
 
 

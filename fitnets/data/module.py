@@ -7,8 +7,8 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
-from fitnets.data.batches import EvalBatches, ShuffledBatches
 from fitnets.data.augment import augmented
+from fitnets.data.batches import EvalBatches, ShuffledBatches
 from fitnets.data.images import Images, class_balanced, split
 from fitnets.data.preprocess import fitted
 from fitnets.losses import UNLABELLED
@@ -32,7 +32,7 @@ class Batch(NamedTuple):
 
 
 class DataModule(LightningDataModule):
-    """Images as uint8 tensors on the training device; a batch is gathered, preprocessed and augmented there, with no workers.
+    """Images as uint8 tensors on the training device; batches are gathered, preprocessed and augmented there.
 
     Validation is split from train, class-balanced, by `split_seed` or the file's last images. `preprocess` is fitted
     on the train part (`fit_on` all: validation too, as the original code does), never on test. `train_on` "all"

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
 Pool = int | Sequence[int] | str | None  # window, (window, stride), "all" or none
 
 

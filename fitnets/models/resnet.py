@@ -4,6 +4,8 @@ The teacher-student pairs that distillation papers publish. `positions` are the 
 between two of the same family needs equal maps, which they have. Plain torch.
 """
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -51,8 +53,11 @@ class _Residual(nn.Module):
     """(B, C, H, W) -> logits (B, num_classes). Layers `conv1`, `layer1`, `layer2`, `layer3`, `classifier`."""
 
     positions = {"early": "layer1", "middle": "layer2", "late": "layer3"}  # noqa: RUF012
+    layer1: nn.Module
+    layer2: nn.Module
+    layer3: nn.Module
 
-    def __init__(self, channels: int, num_classes: int, block: type[nn.Module], blocks: int, widths: list[int]):
+    def __init__(self, channels: int, num_classes: int, block: Any, blocks: int, widths: list[int]):
         super().__init__()
         self.conv1 = nn.Conv2d(channels, 16, 3, 1, 1, bias=False)
         first = 16

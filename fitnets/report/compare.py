@@ -11,8 +11,22 @@ from typing import Any
 
 from fitnets.runs import Run, folder_of
 
-ARM_NAMES = {"backprop": "backprop", "kd": "KD", "fitnet": "hint then KD"}
+FIRST_STAGES = ("hint", "label_hint")
+ARM_NAMES = {
+    "backprop": "backprop",
+    "kd": "KD",
+    "fitnet": "hint then KD",
+    "label_hint_backprop": "label hint then labels",
+    "label_hint_kd": "label hint then KD",
+    "joint_label_backprop": "labels twice, jointly",
+    "joint_label_kd": "KD and label hint, jointly",
+    "joint_hint_kd": "KD and teacher hint, jointly",
+    "random_teacher": "random hint then KD",
+    "frozen_guided": "hint then KD, frozen",
+}
 COLORS = {"backprop": "#7f7f7f", "kd": "#1f77b4", "fitnet": "#d62728"}
+OTHER_COLORS = ("#2ca02c", "#98df8a", "#9467bd", "#c5b0d5", "#8c564b", "#e377c2", "#bcbd22")
+COLORS |= dict(zip(list(ARM_NAMES)[3:], OTHER_COLORS, strict=True))
 
 
 @dataclass(frozen=True)
@@ -41,7 +55,7 @@ def rows(named: list[Run], results: dict[str, dict[str, Any]], arms: list[str]) 
         result, arm = results[run.fingerprint], run.arm
         updates[arm][run.seed] = updates[arm].get(run.seed, 0) + result["updates"]
         seconds[arm][run.seed] = seconds[arm].get(run.seed, 0.0) + result["seconds"]
-        if run.stage != "hint":
+        if run.stage not in FIRST_STAGES:
             accuracy[arm][run.seed] = result["test_accuracy"]
             cost[arm] = (result["params"], result["multiplications"])
     table = []
@@ -195,7 +209,7 @@ def plot(cfg: dict[str, Any], named: list[Run], teacher: dict[str, Any] | None, 
     FigureCanvasAgg(figure)
     accuracy, hint = figure.subplots(1, 2, width_ratios=(3, 2))
     for arm in cfg["stage"]["arms"]:
-        runs = [run for run in named if run.arm == arm and run.stage != "hint"]
+        runs = [run for run in named if run.arm == arm and run.stage not in FIRST_STAGES]
         _band(accuracy, runs, runs_dir, "val/accuracy", COLORS[arm], ARM_NAMES[arm], scale=100)
     if teacher:
         level = 100 * teacher["validation"]["accuracy"]
@@ -203,7 +217,7 @@ def plot(cfg: dict[str, Any], named: list[Run], teacher: dict[str, Any] | None, 
     accuracy.set(xlabel="updates of the student", ylabel="validation accuracy (%)")
     accuracy.set_title(heading(cfg), fontsize=10)
     accuracy.legend(frameon=False)
-    hints = [run for run in named if run.stage == "hint"]
+    hints = [run for run in named if run.stage == "hint" and run.arm == "fitnet"]
     if hints:
         _band(hint, hints, runs_dir, "val/hint_loss", COLORS["fitnet"], "hint stage")
         hint.set(xlabel="updates of the student", ylabel=f"validation hint loss ({cfg['hint']['reduction']})")

@@ -27,6 +27,8 @@ def say_plan(console: Any, runs: list[Run], states: dict[str, str], runs_dir: Pa
 def one_line(result: dict[str, Any]) -> str:
     """The figures of a stage that has just been trained."""
     figures = result["validation"]
+    if not figures:
+        return "left untrained"
     if result["stage"] == "hint":
         told = f"hint loss {figures['hint_loss']:.4g}, R2 {figures['r2']:.3f}, regressor {result['hint']['regressor']}"
     else:

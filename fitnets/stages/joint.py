@@ -25,7 +25,7 @@ class _Joint:
 
     def side_by(self, guided_layer: str, head: nn.Module, hints: Answers | None, reduction: str, facts: dict) -> Any:
         self.guided_layer = guided_layer
-        self.head = head
+        self.side_head = head
         self.reduction = reduction
         self.facts = facts
         outside_tree(self, hints=hints)  # type: ignore[arg-type]
@@ -34,7 +34,7 @@ class _Joint:
     def both(self, net: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         with watched(net, self.guided_layer) as outputs:
             logits = net(batch.x)
-        answer = self.head(outputs[0])
+        answer = self.side_head(outputs[0])
         if self.hints is None:  # type: ignore[attr-defined]
             return logits, hard_cross_entropy(answer, batch.y)
         return logits, hint_loss(answer, self.hints(batch.ids, batch.x), self.reduction)  # type: ignore[attr-defined]
@@ -53,7 +53,7 @@ class JointBackprop(_Joint, ClassifierModule):
         return loss
 
     def configure_optimizers(self) -> Any:
-        return make_optimizer(self.net, self.net.parameters(), self.recipe, self.updates, self.head)
+        return make_optimizer(self.net, self.net.parameters(), self.recipe, self.updates, self.side_head)
 
 
 class JointKD(_Joint, KDModule):
@@ -64,4 +64,4 @@ class JointKD(_Joint, KDModule):
         return self.distill(logits, self.answers(batch.ids, batch.x), batch.y, side=side)
 
     def configure_optimizers(self) -> Any:
-        return make_optimizer(self.student, self.student.parameters(), self.recipe, self.updates, self.head)
+        return make_optimizer(self.student, self.student.parameters(), self.recipe, self.updates, self.side_head)

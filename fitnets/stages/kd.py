@@ -26,7 +26,8 @@ class KDModule(LightningModule):
     `answers(index, x)` gives the teacher's logits (B, K) for training and validation samples; `teacher` itself
     answers for the test part. `loss` is {"name": "paper", "lambda_schedule": ...} (eq. 2), the same with "code" (the
     student is not softened, as in the original code) or {"name": "hinton", "alpha": ...} (convex, tau^2). Beside
-    accuracy it follows how well the student imitates: top-1 agreement and KL(teacher || student) at temperature 1, in nats.
+    accuracy it follows how well the student imitates: top-1 agreement and KL(teacher || student) at temperature 1,
+    in nats.
     """
 
     teacher: FrozenTeacher
@@ -106,9 +107,7 @@ class KDModule(LightningModule):
         self.log_dict(self.test_match)
 
     def configure_optimizers(self) -> Any:
-        return make_optimizer(
-            self.student, self.student.parameters(), self.recipe, self.updates, scaled=self.scaled
-        )
+        return make_optimizer(self.student, self.student.parameters(), self.recipe, self.updates, scaled=self.scaled)
 
     def findings(self) -> dict[str, Any]:
         return {}
