@@ -80,6 +80,8 @@ WHOLE = {  # key -> smallest value
 }
 
 
+NULL_OR_WHOLE = {"trainer.threads": 2, "patience": 100, "epochs.teacher": 30}  # key -> example
+
 OPTIONAL_CHOICES = {"dataset.val_split": ("balanced", "last")}
 
 
@@ -134,7 +136,7 @@ def check_config(cfg: dict[str, Any]) -> list[str]:
     for key in ("hint.teacher_layer", "hint.student_layer"):
         if not isinstance(_get(cfg, key), str | int):
             problems.append(f"{key} {_given(_get(cfg, key))}; type {key}= a module's name, early, middle or late")
-    for key, typical in (("trainer.threads", 2), ("patience", 100), ("epochs.teacher", 30)):
+    for key, typical in NULL_OR_WHOLE.items():
         value = _get(cfg, key)
         if value is not None and not (_is_whole(value) and value >= 1):
             problems.append(f"{key} {_given(value)}; it must be null or a whole number >= 1: type {key}={typical}")
@@ -299,7 +301,8 @@ def _given(value: Any) -> str:
 
 def _parts_of(key: str) -> str:
     """Keys below a group that the checks know, to show what could have been meant."""
-    known = (*CHOICES, *NUMBERS, *OPTIONAL_NUMBERS, *WHOLE, *(f"{component}._target_" for component in COMPONENTS))
+    targets = (f"{component}._target_" for component in COMPONENTS)
+    known = (*CHOICES, *NULL_OR_WHOLE, *WHOLE, *NUMBERS, *OPTIONAL_NUMBERS, *targets)
     return ", ".join(part for part in known if part.startswith(f"{key}.")) or f"{key}.name"
 
 

@@ -19,12 +19,12 @@ def test_a_loaded_student_is_ready_and_gives_the_reported_accuracy(compared, sta
     run = pick(cfg, stage, arm)
     student = fitnets.load_student(folder_of(run, runs_dir))
     assert isinstance(student, torch.nn.Module) and not any(m.training for m in student.modules())
-    data = make_data(run)
+    data = make_data(run, {role: folder_of(parent, runs_dir) for role, parent in run.parents.items()})
     expected = read_result(run, runs_dir)["test_accuracy"]
     for images in (
         data.images.test_images,
         next(iter(data.test_dataloader())).x,
-    ):  # uint8 as they come, or standardised
+    ):  # uint8 as they come, or preprocessed
         accuracy = (student(images).argmax(1) == data.images.test_labels).float().mean().item()
         assert accuracy == pytest.approx(expected)
     assert sum(p.numel() for p in student.parameters()) == read_result(run, runs_dir)["params"]

@@ -188,7 +188,8 @@ def test_every_run_leaves_a_folder_that_explains_itself(compared) -> None:
         folder = folder_of(run, runs_dir)
         weights = {"teacher": {"teacher"}, "hint": {"student", "regressor"}}.get(run.stage, {"student"})
         files = {path.name for path in folder.iterdir()}
-        assert files == {"result.json", "config.yaml", "metrics.csv"} | {f"{name}.safetensors" for name in weights}
+        always = {"result.json", "config.yaml", "metrics.csv", "preprocess.safetensors"}
+        assert files == always | {f"{name}.safetensors" for name in weights}
         result = json.loads((folder / "result.json").read_text())
         assert result["fingerprint"] == run.fingerprint and result["stage"] == run.stage
         assert result["parents"] == {role: parent.fingerprint for role, parent in run.parents.items()}
@@ -207,7 +208,7 @@ def test_the_same_command_twice_gives_byte_equal_weights(small, tmp_path: Path) 
     for name in ("a", "b"):
         go(small("stage=fitnet", f"runs_dir={tmp_path}/{name}"))
     files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.safetensors"))
-    assert len(files) == 4
+    assert len(files) == 7
     for file in files:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 

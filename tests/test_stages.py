@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from fitnets import load_student, load_teacher
 from fitnets.assemble import choose_nonlinearity, make_data, make_module
-from fitnets.losses import linear
+from fitnets.components import build
 from fitnets.runs import Run, ensure, folder_of, plan, read_result, with_parents
 from fitnets.stages.kd import KDModule
 from fitnets.train import make_trainer
@@ -33,10 +33,14 @@ def differing(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> set[str
     return {name for name in a if not torch.equal(a[name], b[name])}
 
 
+def parents_of(run: Run, runs_dir: Path) -> dict[str, Path]:
+    return {role: folder_of(parent, runs_dir) for role, parent in run.parents.items()}
+
+
 def module_of(run: Run, runs_dir: Path) -> tuple[Any, Any]:
     """The stage's module before training, and its data."""
-    data = make_data(run)
-    parents = {role: folder_of(parent, runs_dir) for role, parent in run.parents.items()}
+    parents = parents_of(run, runs_dir)
+    data = make_data(run, parents)
     return make_module(run, data, parents, CPU), data
 
 
@@ -118,7 +122,7 @@ def test_the_hint_stage_uses_no_labels(small, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(
         data_module.DataModule,
         "train_batch",
-        lambda self, index: original(self, index)._replace(y=torch.full((len(index),), 10**6)),
+        lambda self, index, t: original(self, index, t)._replace(y=torch.full((len(index),), 10**6)),
     )
     go(cfg | {"fresh": True})
     assert not differing(expected, load_file(folder / "student.safetensors"))
@@ -129,7 +133,7 @@ def spoiled_after_one_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     """A learning rate that wrecks the network from the second of three epochs on."""
     from fitnets import optim
 
-    monkeypatch.setattr(optim, "cosine", lambda step, steps: 1.0 if step < steps / 3 else 500.0)
+    monkeypatch.setattr(optim, "lr_factor", lambda _name, step, steps, _end: 1.0 if step < steps / 3 else 500.0)
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])
@@ -165,7 +169,7 @@ def test_keep_chooses_the_weights_that_are_tested(
     run, folder = finished(cfg)
     result = read_result(run, Path(cfg["runs_dir"]))
     assert result["kept_epoch"] == epoch
-    data = make_data(run)
+    data = make_data(run, {})
     with torch.no_grad():
         logits = load_student(folder)(data.images.images[data.val_index])
     accuracy = (logits.argmax(1) == data.images.labels[data.val_index]).float().mean().item()
@@ -237,7 +241,7 @@ def test_the_teacher_is_bit_equal_after_any_stage(small, stage: str, answers: st
     run, runs_dir = plan(cfg)[-1], Path(cfg["runs_dir"])
     before = load_file(folder_of(run.parents["teacher"], runs_dir) / "teacher.safetensors")
     module, data = module_of(run, runs_dir)
-    trainer, _ = make_trainer(run, Path(cfg["runs_dir"]), cfg["trainer"], [])
+    trainer, _ = make_trainer(run, Path(cfg["runs_dir"]), run.spec["epochs"], cfg["trainer"], [])
     module.train()
     module.teacher.train()
     assert not any(m.training for m in module.teacher.modules())
@@ -256,7 +260,7 @@ def test_the_teacher_is_in_no_checkpoint_and_no_optimizer(compared, tmp_path: Pa
     run = plan(cfg | {"stage": {"name": stage}})[-1]
     module, data = module_of(run, runs_dir)
     module.train()
-    trainer, _ = make_trainer(run, tmp_path, cfg["trainer"] | {"checkpoint_seconds": 0}, [])
+    trainer, _ = make_trainer(run, tmp_path, run.spec["epochs"], cfg["trainer"] | {"checkpoint_seconds": 0}, [])
     trainer.fit(module, datamodule=data)
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
     own = {"hint": ("guided.net.", "regressor."), "kd": ("student.",)}[stage]
@@ -270,7 +274,7 @@ def test_the_teacher_is_in_no_checkpoint_and_no_optimizer(compared, tmp_path: Pa
 def test_load_teacher_gives_the_trained_one(compared) -> None:
     cfg, runs_dir = compared
     run = with_parents(plan(cfg | {"stage": {"name": "teacher"}}))[-1]
-    teacher, data = load_teacher(folder_of(run, runs_dir)), make_data(run)
+    teacher, data = load_teacher(folder_of(run, runs_dir)), make_data(run, parents_of(run, runs_dir))
     batch = next(iter(data.test_dataloader()))
     accuracy = (teacher(batch.x).argmax(1) == batch.y).float().mean().item()
     assert accuracy == pytest.approx(read_result(run, runs_dir)["test_accuracy"])
@@ -303,7 +307,7 @@ def test_kd_starts_with_fresh_optimizer_state_and_schedule(compared, tmp_path: P
             seen.append((len(optimizer.state), optimizer.param_groups[0]["lr"], pl_module.lambda_))
 
     module, data = module_of(run, runs_dir)
-    trainer, _ = make_trainer(run, tmp_path, cfg["trainer"], [Look()])
+    trainer, _ = make_trainer(run, tmp_path, run.spec["epochs"], cfg["trainer"], [Look()])
     trainer.fit(module, datamodule=data)
     assert seen == [(0, cfg["optimizer"]["lr"], cfg["lambda_schedule"]["start"])]
 
@@ -313,7 +317,7 @@ def test_lambda_is_annealed_per_epoch_of_the_kd_stage(compared) -> None:
     rows = (folder_of(pick(cfg, "kd", "fitnet"), runs_dir) / "metrics.csv").read_text().splitlines()
     column = rows[0].split(",").index("distill/lambda")
     values = [float(row.split(",")[column]) for row in rows[1:]]
-    assert values == pytest.approx([linear(e, 3, **cfg["lambda_schedule"]) for e in range(3)])
+    assert values == pytest.approx([build(cfg["lambda_schedule"], e, 3) for e in range(3)])
     assert values == pytest.approx([4.0, 2.5, 1.0])
 
 
@@ -352,7 +356,7 @@ def test_agreement_and_kl_come_with_every_kd_result(compared) -> None:
         result = read_result(run, runs_dir)
         student = load_student(folder_of(run, runs_dir))
         teacher = load_teacher(folder_of(run.parents["teacher"], runs_dir))
-        batch = next(iter(make_data(run).test_dataloader()))
+        batch = next(iter(make_data(run, parents_of(run, runs_dir)).test_dataloader()))
         with torch.no_grad():
             s, t = student(batch.x).log_softmax(1), teacher(batch.x).log_softmax(1)
         agreement = (s.argmax(1) == t.argmax(1)).float().mean().item()
@@ -423,7 +427,7 @@ def test_arms_get_the_same_number_of_updates_in_the_same_order(compared) -> None
     for run in plan(cfg):
         if run.seed == 0:
             updates[run.arm] += read_result(run, runs_dir)["updates"]
-            loader = make_data(run).train_dataloader()
+            loader = make_data(run, parents_of(run, runs_dir)).train_dataloader()
             orders[run.arm] += [batch.ids.tolist() for _ in range(run.spec["epochs"]) for batch in loader]
     assert set(updates.values()) == {5 * 18}
     assert orders["backprop"] == orders["kd"] == orders["fitnet"]

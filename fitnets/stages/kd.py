@@ -64,11 +64,10 @@ class KDModule(LightningModule):
         self.test_match = match_metrics(num_classes, "test/match_")
 
     @property
-    def lambda_(self) -> float:
-        return build(self.loss["lambda_schedule"], self.current_epoch, self.epochs)
-
-    def on_train_epoch_start(self) -> None:
-        self.weight = self.lambda_ if "lambda_schedule" in self.loss else None
+    def lambda_(self) -> float | None:
+        """The soft term's weight in this epoch; None where the loss has no such weight (Hinton's)."""
+        schedule = self.loss.get("lambda_schedule")
+        return build(schedule, self.current_epoch, self.epochs) if schedule else None
 
     def training_step(self, batch: Batch, _batch_number: int) -> Tensor:
         return self.distill(self.student(batch.x), self.answers(batch.ids, batch.x), batch.y)
@@ -77,8 +76,8 @@ class KDModule(LightningModule):
         """The stage's loss; terms in `beside` are added with weight 1. All terms are followed by name."""
         hard = hard_cross_entropy(logits, y)
         soft = soft_cross_entropy(logits, answer, self.temperature, 1.0 if self.loss["name"] == "code" else None)
-        if self.weight is not None:
-            loss = kd_loss(hard, soft, self.weight)
+        if (weight := self.lambda_) is not None:
+            loss = kd_loss(hard, soft, weight)
         else:
             loss = hinton_loss(hard, soft, self.temperature, self.loss["alpha"])
         loss = loss + sum(beside.values())
@@ -89,8 +88,8 @@ class KDModule(LightningModule):
         means = self.means.take()
         self.log("train/loss", means.pop("loss"))
         self.log_dict({f"distill/{name}": value for name, value in means.items()})
-        if self.weight is not None:
-            self.log("distill/lambda", self.weight)
+        if (weight := self.lambda_) is not None:
+            self.log("distill/lambda", weight)
 
     def validation_step(self, batch: Batch, _batch_number: int) -> None:
         logits = self.student(batch.x)
