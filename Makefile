@@ -2,7 +2,7 @@
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup run check test test-all clean
+.PHONY: help setup run check test test-all results clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -23,6 +23,9 @@ test: check  ## lint, types and the default tests
 
 test-all: check  ## the same with the slow tests
 	$(BIN)/pytest -m "slow or not slow"
+
+results: $(STAMP)  ## tables and plots of the paper's experiments from what is on disk in runs/ (scripts/reproduce.py trains)
+	@for table in mnist cifar10 depth pairs; do $(BIN)/python scripts/reproduce.py $$table --only-table $(REPRODUCE) || true; done
 
 clean:  ## remove the environment and caches (never runs/)
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

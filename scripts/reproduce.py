@@ -7,7 +7,7 @@ python scripts/reproduce.py cifar10 --path DIR --seeds 0,1,2 --recipes modern --
 python scripts/reproduce.py mnist --only-table                   write the table from what is on disk
 
 TABLE is mnist (Table 4), cifar10 (Tables 1 and 5), depth (Figure 2) or pairs (two pairs that everybody publishes).
-It writes results/TABLE.csv and results/TABLE.md.
+It writes results/TABLE.csv, .md and .png.
 """
 
 import argparse
@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from fitnets import runs as store  # noqa: E402
+from fitnets.report.compare import ARM_NAMES  # noqa: E402
 from fitnets.runs import Run, arm_runs, read_result, retrained, teacher_run  # noqa: E402
 
 RECIPES = ("paper", "paper_code", "modern")
@@ -73,6 +74,8 @@ def main(arguments: list[str] | None = None) -> int:
     rows: list[Row] = []
     hardware: set[str] = set()
     for experiment, student in TABLES[options.table][0]:
+        if options.students and student not in options.students.split(","):
+            continue
         for recipe in options.recipes:
             cfg = composed(options, experiment, student, recipe)
             if not options.only_table:
@@ -96,6 +99,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--budget", help="epochs per arm, hint and KD together: N, or RECIPE=N,RECIPE=N")
     parser.add_argument("--teacher-budget", type=int, help="epochs of the teacher (default: its recipe's)")
     parser.add_argument("--arms", default=",".join(ARMS), help="comma-separated (default: backprop,kd,fitnet)")
+    parser.add_argument("--students", help="comma-separated (default: all of the table, in its order)")
     parser.add_argument("--recipes", help="comma-separated (default: all that the table has)")
     parser.add_argument("--path", help="folder with the data set's Parquet files (default: the Hugging Face hub)")
     parser.add_argument("--runs-dir", default="runs")
@@ -223,6 +227,44 @@ def write(options: argparse.Namespace, rows: list[Row], hardware: set[str]) -> N
     lines += ["| " + " | ".join(str(value) for value in asdict(row).values()) + " |" for row in rows]
     lines += ["", NOTES]
     (options.out / f"{options.table}.md").write_text("\n".join(lines) + "\n")
+    plot(rows, options.out / f"{options.table}.png")
+
+
+def plot(rows: list[Row], path: Path) -> None:
+    """Test errors, mean and sd, a panel a recipe; the budget stands in the title, the paper's numbers do not."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    teachers = {row.student: float(row.error_mean) for row in rows if row.arm == "teacher"}
+    shown = [row for row in rows if row.arm != "teacher"]
+    recipes = list(dict.fromkeys(row.recipe for row in shown))
+    if not recipes:
+        return
+    figure = Figure(figsize=(1.5 + 2.8 * len(recipes), 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, recipe in zip(figure.subplots(1, len(recipes), squeeze=False)[0], recipes, strict=True):
+        of_recipe = [row for row in shown if row.recipe == recipe]
+        students = list(dict.fromkeys(row.student for row in of_recipe))
+        for number, student in enumerate(students):
+            points = [row for row in of_recipe if row.student == student]
+            places = [list(ARM_NAMES).index(row.arm) + 0.12 * (number - (len(students) - 1) / 2) for row in points]
+            spread = [float(row.error_sd or 0) for row in points]
+            means = [float(row.error_mean) for row in points]
+            axes.errorbar(places, means, spread, fmt="o", capsize=3, label=student)
+        for level in teachers.values():
+            axes.axhline(level, color="black", linestyle="--", linewidth=1)
+        arms = list(dict.fromkeys(row.arm for row in of_recipe))
+        places = [list(ARM_NAMES).index(arm) for arm in arms]
+        axes.set_xticks(places, [ARM_NAMES[arm].replace(" then", "\nthen") for arm in arms])
+        axes.set(
+            title=f"{recipe}, {of_recipe[0].budget} epochs", ylim=(0, None), xlim=(places[0] - 0.5, places[-1] + 0.5)
+        )
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", alpha=0.25)
+    figure.axes[0].set_ylabel("test error (%), dashed: teacher")
+    if len({row.student for row in shown}) > 1:
+        figure.axes[0].legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=150)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,92 @@
+"""scripts/reproduce.py: the paper's tables through the store, resumable, budgets told."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import reproduce
+
+from tests.conftest import ROOT, faked_parquet
+
+SHARED = ROOT.parent / "shared" / "data"
+COLUMNS = ["recipe", "arm", "student", "n", "error_mean", "error_sd", "paper_error", "updates", "budget", "seconds"]
+
+
+def table(out: Path, name: str = "mnist") -> tuple[list[str], list[dict[str, str]]]:
+    lines = (out / f"{name}.csv").read_text().splitlines()
+    return [x for x in lines if x.startswith("#")], list(csv.DictReader(x for x in lines if not x.startswith("#")))
+
+
+@pytest.fixture
+def typed(tmp_path: Path) -> list[str]:
+    path = faked_parquet(tmp_path / "data", size=28, channels=1, n=60)
+    small = ["--set", "batch_size=16", "--set", "teacher.recipe.batch_size=16", "--set", "trainer=cpu"]
+    where = ["--path", str(path), "--runs-dir", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
+    return ["mnist", *where, *small, "--teacher-budget", "1", "--seeds", "0,1"]
+
+
+def test_a_table_from_nothing_stopped_and_gone_on_with(typed: list[str], tmp_path: Path, capsys) -> None:
+    words = [*typed, "--budget", "modern=2,paper=3"]
+    assert reproduce.main([*words, "--only-table"]) == 1, "nothing is on disk yet"
+    assert reproduce.main([*typed, "--seeds", "0", "--budget", "modern=2"]) == 0
+    first = (tmp_path / "runs").stat().st_mtime_ns, len(list((tmp_path / "runs").glob("*/result.json")))
+    assert first[1] == 5, "teacher, backprop, KD, hint, KD after it"
+    assert reproduce.main(words) == 0
+    assert len(list((tmp_path / "runs").glob("*/result.json"))) == 1 + 2 * 2 * 4
+    capsys.readouterr()
+    assert reproduce.main(words) == 0
+    assert "Nothing to train" in capsys.readouterr().out
+    head, rows = table(tmp_path / "out")
+    assert list(rows[0]) == COLUMNS
+    assert any("command: python scripts/reproduce.py mnist" in line for line in head)
+    assert any("torch" in line and "thread" in line for line in head) and str(tmp_path / "data") not in head[0]
+    keys = [(row["recipe"], row["arm"]) for row in rows]
+    assert keys == [("own", "teacher")] + [(r, a) for r in ("paper", "modern") for a in ("backprop", "kd", "fitnet")]
+    assert [row["budget"] for row in rows] == ["1/500"] + ["3/1000"] * 3 + ["2/60"] * 3
+    assert [row["n"] for row in rows] == ["1"] + ["2"] * 6 and all(row["error_sd"] for row in rows[1:])
+    assert {row["paper_error"] for row in rows} == {"0.55", "1.9", "0.65", "0.51"}
+    for recipe in ("paper", "modern"):
+        assert len({row["updates"] for row in rows if row["recipe"] == recipe}) == 1, "equal updates"
+    assert (tmp_path / "out" / "mnist.png").stat().st_size > 5000
+    assert "2/60" in (tmp_path / "out" / "mnist.md").read_text()
+
+
+def test_rows_with_patience_are_marked(typed: list[str], tmp_path: Path) -> None:
+    assert reproduce.main([*typed, "--recipes", "modern", "--budget", "2", "--set", "patience=1"]) == 0
+    assert all("unequal updates" in row["budget"] for row in table(tmp_path / "out")[1])
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["mnist", "--recipes", "papre"], "has no recipe papre; choose from: paper, paper_code, modern"),
+        (["mnist", "--budget", "modern=1"], "expected N or RECIPE=N"),
+        (["mnist", "--seeds", "a"], "expected whole numbers"),
+        (["mnist", "--arms", "kdd"], "no arm kdd"),
+        (["imagenet"], "invalid choice"),
+    ],
+)
+def test_bad_words_are_one_error(words: list[str], told: str, capsys) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        reproduce.main(words)
+    assert stopped.value.code == 2 and told in capsys.readouterr().err
+
+
+def test_only_printed_numbers_stand_beside_ours() -> None:
+    """FitNets 1 to 4: hint then KD only; the depth study and the pairs have none."""
+    assert {key for key in reproduce.PAPER if key[0] == "cifar10"} == {
+        ("cifar10", "teacher"), *(("cifar10", "fitnet", f"fitnet{i}") for i in (1, 2, 3, 4)),
+    }  # fmt: skip
+    assert {key[0] for key in reproduce.PAPER} == {"mnist", "cifar10"}
+
+
+@pytest.mark.slow
+def test_cifar10_runs_end_to_end_at_a_small_budget(tmp_path: Path) -> None:
+    """The real images where they are, else images of the same shape; whitened, cropped, every arm of FitNet 1."""
+    path = SHARED / "cifar10" if SHARED.exists() else faked_parquet(tmp_path / "data", size=32, channels=3, n=1000)
+    where = ["--path", str(path), "--runs-dir", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
+    few = ["--set", "dataset.val_fraction=0.98", "--seeds", "0,1", "--budget", "2", "--teacher-budget", "1"]
+    assert reproduce.main(["cifar10", *where, *few, "--recipes", "paper_code", "--students", "fitnet1"]) == 0
+    rows = table(tmp_path / "out", "cifar10")[1]
+    assert [row["arm"] for row in rows] == ["teacher", "backprop", "kd", "fitnet"]
+    assert rows[3]["paper_error"] == "10.99" and rows[1]["paper_error"] == ""
