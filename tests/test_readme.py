@@ -1,5 +1,6 @@
 """The README says what is so: its commands compose, its example runs, its tables are the files in results/."""
 
+import csv
 import re
 import shlex
 import subprocess
@@ -8,14 +9,17 @@ from pathlib import Path
 import pytest
 
 from fitnets.check import check_config
+from fitnets.report.compare import ARM_NAMES
 from fitnets.runs import plan, read_result
 from tests.conftest import ROOT, SMALL, composed, go
 
 README = (ROOT / "README.md").read_text()
+PAPER = (ROOT / "docs" / "paper.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+PAPER_BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAPER, re.DOTALL)
 COMMANDS = [
     line.partition(" #")[0].strip()
-    for language, text in BLOCKS
+    for language, text in BLOCKS + PAPER_BLOCKS
     if language == "bash"
     for line in text.splitlines()
     if "python run.py" in line and "--config-dir" not in line
@@ -30,7 +34,7 @@ def test_it_is_short_and_opens_with_the_two_commands() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_composes_and_passes_the_checks(command: str) -> None:
-    words = [word for word in shlex.split(command)[2:] if word != "-m"]
+    words = [word.replace("=DIR", f"={ROOT}") for word in shlex.split(command)[2:] if word != "-m"]
     assert check_config(composed(*[re.sub(r"=(\d+),.*", r"=\1", word) for word in words])) == []
 
 
@@ -70,6 +74,17 @@ def test_the_tables_are_those_in_results() -> None:
     assert set(shown) == rows and len(shown) == 16
 
 
+def test_the_mnist_table_is_the_one_in_results() -> None:
+    """Every arm's error in results/mnist.csv stands in the README's table, with its n and budget."""
+    lines = (ROOT / "results" / "mnist.csv").read_text().splitlines()
+    for row in csv.DictReader(line for line in lines if not line.startswith("#")):
+        spread = f" ± {row['error_sd']}" if row["error_sd"] else ""
+        arm = ARM_NAMES.get(row["arm"], row["arm"])
+        cells = [row["recipe"], arm, f"{row['error_mean']}{spread}", row["n"], row["budget"], row["updates"]]
+        assert "| " + " | ".join(cells) + " |" in README, cells
+
+
 def test_links_and_pictures_exist() -> None:
-    for target in re.findall(r"\]\(([^)]+)\)", README):
-        assert target.startswith("https://") or (ROOT / target).exists(), target
+    for folder, text in ((ROOT, README), (ROOT / "docs", PAPER)):
+        for target in re.findall(r"\]\(([^)]+)\)", text):
+            assert target.startswith("https://") or (folder / target).exists(), target

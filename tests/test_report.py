@@ -85,3 +85,20 @@ def test_the_plot_without_hints_has_one_panel_only(small) -> None:
     cfg = small("seeds=[0,1]", "stage.arms=[backprop,kd]", "epochs.teacher=1", "epochs.hint=1", "epochs.kd=1")
     go(cfg)
     assert len(list(Path(cfg["runs_dir"]).glob("reports/*/curves.png"))) == 1
+
+
+@pytest.mark.parametrize("option", ["patience=1", "retrain_on_all=true"])
+def test_a_comparison_with_patience_or_retraining_has_its_table_and_says_so(small, option: str) -> None:
+    cfg = small("seeds=[0,1]", option, "epochs.teacher=1", "epochs.hint=2", "epochs.kd=3", "keep=best")
+    go(cfg)
+    (table,) = Path(cfg["runs_dir"]).glob("reports/*/table.md")
+    assert ("UNEQUAL UPDATES" in table.read_text()) == option.startswith("patience")
+    assert (table.parent / "curves.png").stat().st_size > 5000
+
+
+def test_every_arm_has_a_name_and_a_colour_of_its_own() -> None:
+    from fitnets.report.compare import ARM_NAMES, COLORS
+    from fitnets.runs import ARMS
+
+    assert set(ARM_NAMES) == set(ARMS) == set(COLORS)
+    assert len(set(ARM_NAMES.values())) == len(set(COLORS.values())) == len(ARMS)

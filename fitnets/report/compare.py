@@ -100,7 +100,7 @@ def report(
 ) -> None:
     """Print the table; write it and the plot under runs_dir/reports/."""
     table = rows(named, results, cfg["stage"]["arms"])
-    teachers = [r for run in named for r in [run.parents.get("teacher")] if r]
+    teachers = [r for run in named for r in [run.parents.get("teacher")] if r and r.spec["epochs"]]
     teacher = results[teachers[0].fingerprint] if teachers else None
     key = hashlib.sha256("".join(sorted(run.fingerprint for run in named)).encode()).hexdigest()[:10]
     folder = runs_dir / "reports" / f"compare-{cfg['student']['name']}-{cfg['dataset']['name']}-{key}"
@@ -128,9 +128,11 @@ def notes(cfg: dict[str, Any]) -> str:
     """What makes the arms comparable, in a line."""
     optimizer = cfg["optimizer"]["_target_"].rpartition(".")[2]
     labels = cfg["dataset"]["labels"]
+    patience = cfg["patience"]
+    updates = f"UNEQUAL UPDATES (patience {patience})" if patience else "same number of updates"
     few = "" if labels == "all" else f"; backprop: {min(labels, cfg['batch_size'])} of the labelled images"
     return (
-        f"All arms: same initial weights a seed, same number of updates, one set of hyper-parameters ({optimizer}, "
+        f"All arms: same initial weights a seed, {updates}, one set of hyper-parameters ({optimizer}, "
         f"lr {cfg['optimizer']['lr']}, {cfg['lr_schedule']}, batch {cfg['batch_size']}{few}); "
         f"weights tested: {'best on validation' if cfg['keep'] == 'best' else 'the last'}. "
         f"± is the sample sd over seeds, with one teacher and one split; "
@@ -235,7 +237,7 @@ def plot(cfg: dict[str, Any], named: list[Run], teacher: dict[str, Any] | None, 
 
 def _band(axes: Any, runs: list[Run], runs_dir: Path, column: str, color: str, label: str, scale: float = 1) -> None:
     curves = []
-    for run in runs:
+    for run in (run.parents.get("found", run) for run in runs):  # a retraining has no validation of its own
         with open(folder_of(run, runs_dir) / "metrics.csv") as file:
             history = list(csv.DictReader(file))
         offset = 0
@@ -243,7 +245,8 @@ def _band(axes: Any, runs: list[Run], runs_dir: Path, column: str, color: str, l
             with open(folder_of(run.parents["hint"], runs_dir) / "metrics.csv") as file:
                 offset = int(list(csv.DictReader(file))[-1]["updates"])
         curves.append([(offset + int(row["updates"]), scale * float(row[column])) for row in history])
-    updates = [point[0] for point in curves[0]]
+    length = min(len(curve) for curve in curves)  # with patience they differ
+    updates = [point[0] for point in curves[0][:length]]
     values = [[curve[i][1] for curve in curves] for i in range(len(updates))]
     middle = [mean(v) for v in values]
     axes.plot(updates, middle, color=color, label=label)
