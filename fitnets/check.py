@@ -3,6 +3,8 @@
 `check_config` needs no torch and takes milliseconds; `check_nets` builds the networks on the meta device.
 """
 
+import inspect
+import pkgutil
 from collections.abc import Callable
 from typing import Any
 
@@ -136,6 +138,16 @@ def check_config(cfg: dict[str, Any]) -> list[str]:
     for key in ("hint.teacher_layer", "hint.student_layer"):
         if not isinstance(_get(cfg, key), str | int):
             problems.append(f"{key} {_given(_get(cfg, key))}; type {key}= a module's name, early, middle or late")
+    for key in ("momentum", "teacher.recipe.momentum"):
+        rising, optimizer = _get(cfg, key), _get(cfg, key.replace("momentum", "optimizer"))
+        if rising not in (None, _ABSENT):
+            fine = isinstance(rising, dict) and all(_is_number(rising.get(part)) for part in ("end", "fraction"))
+            if not fine or rising["fraction"] <= 0:
+                problems.append(
+                    f"{key} {_given(rising)}; it must be null or have numbers: type {key}.end=0.7 and .fraction=0.5"
+                )
+            elif "momentum" not in optimizer:
+                problems.append(f"{key} rises, but {optimizer['_target_']} is given none: type {key}=null")
     for key, typical in NULL_OR_WHOLE.items():
         value = _get(cfg, key)
         if value is not None and not (_is_whole(value) and value >= 1):
@@ -143,7 +155,7 @@ def check_config(cfg: dict[str, Any]) -> list[str]:
     for key in ("augment", "teacher.recipe.augment"):
         drawn = _get(cfg, key)
         answers = cfg["answers"] if key == "augment" else "online"
-        if answers == "cached" and (drawn.get("flip") or drawn.get("crop")):
+        if answers == "cached" and (drawn.get("flip") is True or drawn.get("crop")):
             problems.append("answers is 'cached', but augmented images change from epoch to epoch: type answers=online")
     if "path" in cfg["dataset"] and (problem := problem_with_path(cfg["dataset"]["path"])):
         problems.append(problem)
@@ -218,6 +230,8 @@ def check_nets(cfg: dict[str, Any]) -> list[str]:
         ("teacher.recipe.optimizer", cfg["teacher"]["recipe"]["optimizer"]),
     ):
         _try_optimizer(key, spec, problems)
+    _try_call("lambda_schedule", cfg["lambda_schedule"], problems, 0, 1)
+    _try_call("preprocess", {k: v for k, v in cfg["preprocess"].items() if k not in ("name", "fit_on")}, problems, None)
     if stage in ("teacher", "backprop", "kd") or None in nets.values() or len(nets) < 2:
         return problems
     shapes = []
@@ -282,6 +296,20 @@ def _try_optimizer(key: str, spec: dict[str, Any], problems: list[str]) -> None:
         new_optimizer(spec, [torch.nn.Parameter(torch.zeros(1))])
     except Exception as error:
         problems.append(f"{key} {spec['_target_']} cannot be made from {spec}: {error}")
+
+
+def _try_call(key: str, spec: dict[str, Any], problems: list[str], *args: Any) -> None:
+    """Whether the function that `spec` names takes the options beside it; it is not called."""
+    try:
+        function = pkgutil.resolve_name(spec["_target_"])
+    except (AttributeError, ImportError) as error:
+        problems.append(f"{key}._target_={spec['_target_']}: {error}")
+        return
+    try:
+        inspect.signature(function).bind(*args, **{name: value for name, value in spec.items() if name != "_target_"})
+    except TypeError as error:
+        taken = ", ".join(list(inspect.signature(function).parameters)[len(args) :])
+        problems.append(f"{key} {spec['_target_']}: {error}; its options are: {taken}")
 
 
 _ABSENT = object()

@@ -50,6 +50,11 @@ from tests.conftest import ROOT, composed, go
         ("lr_schedule=step", "cosine | linear | exponential | steps | constant"),
         ("answers=cache", "cached | online"),
         ("keep=first", "last | best"),
+        ("+momentum.end=0.9", "momentum is {'end': 0.9}; it must be null or have numbers"),
+        ("+momentum={end:0.9,fraction:0.5}", "AdamW is given none: type momentum=null"),
+        ("patience=0", "patience is 0; it must be null or a whole number >= 1"),
+        ("dataset=hub", "dataset.path is '???'"),
+        ("augment.flip=maybe", "augment.flip is 'maybe'; type augment.flip= one of: true | false"),
         ("optimizer.lr=0", "optimizer.lr is 0"),
         ("dataset.labels=some", "dataset.labels is 'some'; it must be all or a whole number >= 1"),
         ("dataset.test_fraction=2", "dataset.test_fraction is 2"),
@@ -152,3 +157,10 @@ def test_all_problems_come_in_one_message_and_nothing_is_made(small) -> None:
         go(cfg)
     assert "3 problems; nothing was trained" in str(raised.value) and len(raised.value.problems) == 3
     assert not Path(cfg["runs_dir"]).exists()
+
+
+def test_options_that_a_schedule_does_not_take_are_told_before_training() -> None:
+    problems = check_nets(composed("lambda_schedule._target_=fitnets.losses.saturating", "+preprocess.scal=2"))
+    assert len(problems) == 2
+    assert "missing a required argument: 'begin'; its options are: start, end, begin, saturate" in problems[0]
+    assert "got an unexpected keyword argument 'scal'" in problems[1]

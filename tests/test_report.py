@@ -11,6 +11,7 @@ from scipy import stats
 
 from fitnets.report.compare import paired_difference, rows
 from fitnets.runs import folder_of, plan, read_result
+from tests.conftest import go
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -80,8 +81,6 @@ def test_validation_figures_are_those_of_the_kept_epoch(compared) -> None:
 
 
 def test_the_plot_without_hints_has_one_panel_only(small) -> None:
-    from tests.conftest import go
-
     cfg = small("seeds=[0,1]", "stage.arms=[backprop,kd]", "epochs.teacher=1", "epochs.hint=1", "epochs.kd=1")
     go(cfg)
     assert len(list(Path(cfg["runs_dir"]).glob("reports/*/curves.png"))) == 1
