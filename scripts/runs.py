@@ -42,6 +42,8 @@ def show(runs: dict[str, dict[str, Any]]) -> None:
         result = runs[name]["result"]
         if not result:
             told = "half-finished"
+        elif result["stage"] == "label_hint":
+            told = f"val {result['validation']['accuracy']:.2%}"
         elif result["test_accuracy"] is None:
             told = f"hint loss {result['validation']['hint_loss']:.4g}  R2 {result['validation']['r2']:.3f}"
         else:

@@ -127,6 +127,7 @@ def test_experiment_over_recipe_over_defaults_and_the_command_line_over_all() ->
     cifar = composed("experiment=paper/cifar10_fitnet1", "recipe=paper_code")
     assert cifar["conv_lr_scale"] == 0.05 and cifar["epochs"]["kd"] == 288 and cifar["augment"]["crop"] == 8
     typed = composed(*mnist, "recipe=paper", "init=scaled", "optimizer.lr=0.1", "augment=flip", "teacher=wide_shallow")
+    assert composed("experiment=paper_init")["init"]["name"] == "paper", "an experiment wins over its recipe's groups"
     assert typed["init"]["name"] == "scaled" and typed["optimizer"]["lr"] == 0.1 and typed["augment"]["flip"]
     assert typed["teacher"]["name"] == "wide_shallow", "the command line wins over an experiment's groups"
 
