@@ -65,39 +65,43 @@ def make_module(run: Run, data: DataModule, parents: dict[str, Path], device: to
         trained = guided_parameters(student, layer, data.input_shape)
         return ClassifierModule(Cut(student, layer), "student", classes, spec["recipe"], updates, head, trained)
     joint = run.stage == "joint"
-    if run.stage == "backprop" or (joint and spec["task"] == "backprop"):
+    if run.stage == "backprop" or spec.get("task") == "backprop":
         kind = JointBackprop if joint else ClassifierModule
-        module: Any = kind(student, "student", classes, spec["recipe"], updates)
-    else:
-        teacher = load_teacher(parents["teacher"]).to(device)
-        if run.stage == "hint":
-            layer, regressor, hints, frozen, facts = hint_parts(run, data, student, teacher)
-            return HintModule(
-                *(student, layer, frozen, hints, regressor, spec["hint"]["reduction"], data.input_shape),
-                *(spec["recipe"], updates, facts),
-            )
-        scaled = None
-        if spec.get("guided_lr_scale", 1.0) != 1.0:
-            layer = guided_layer_of(run.parents["hint"], student, data)
-            scaled = {spec["guided_lr_scale"]: guided_parameters(student, layer, data.input_shape)}
-        frozen = FrozenTeacher(teacher)
-        kd = JointKD if joint else KDModule
-        module = kd(
-            *(student, frozen, teacher_answers(frozen, data, spec["answers"]), classes, spec["temperature"]),
-            *(spec["kd_loss"], epochs, spec["recipe"], updates, scaled),
+        module = kind(student, "student", classes, spec["recipe"], updates)
+        return with_side(module, run, data, student, None) if joint else module
+    teacher = load_teacher(parents["teacher"]).to(device)
+    if run.stage == "hint":
+        layer, regressor, hints, frozen, facts = hint_parts(run, data, student, teacher)
+        return HintModule(
+            *(student, layer, frozen, hints, regressor, spec["hint"]["reduction"], data.input_shape),
+            *(spec["recipe"], updates, facts),
         )
-    if joint and spec["side"] == "label":
-        layer, head = label_head(run, data, student, spec["hint"]["student_layer"])
-        module.side_by(layer, head, None, "", {"guided_layer": layer})
-    elif joint:
-        layer, head, hints, _, facts = hint_parts(run, data, student, teacher)
-        module.side_by(layer, head, hints, spec["hint"]["reduction"], facts)
-    return module
+    frozen = FrozenTeacher(teacher)
+    kd = (JointKD if joint else KDModule)(
+        *(student, frozen, teacher_answers(frozen, data, spec["answers"]), classes, spec["temperature"]),
+        *(spec["kd_loss"], epochs, spec["recipe"], updates, scaled_guided(run, data, student)),
+    )
+    return with_side(kd, run, data, student, teacher) if joint else kd
 
 
-def guided_layer_of(hint: Run, student: nn.Module, data: DataModule) -> str:
-    named = hint.spec["guided_layer"] if hint.stage == "label_hint" else hint.spec["hint"]["student_layer"]
-    return resolve_layer(student, named, data.input_shape, "student", "hint.student_layer")[0]
+def with_side(module: Any, run: Run, data: DataModule, student: nn.Module, teacher: nn.Module | None) -> Any:
+    """A joint module with its second loss at the guided layer: labels, or the teacher's hint."""
+    if run.spec["side"] == "label" or teacher is None:
+        layer, head = label_head(run, data, student, run.spec["hint"]["student_layer"])
+        return module.side_by(layer, head, None, "", {"guided_layer": layer})
+    layer, regressor, hints, _, facts = hint_parts(run, data, student, teacher)
+    return module.side_by(layer, regressor, hints, run.spec["hint"]["reduction"], facts)
+
+
+def scaled_guided(run: Run, data: DataModule, student: nn.Module) -> dict[float, list[nn.Parameter]] | None:
+    """The guided half's parameters by the factor on their learning rate in stage 2; None where that is 1."""
+    scale = run.spec.get("guided_lr_scale", 1.0)
+    if scale == 1.0:
+        return None
+    first = run.parents["hint"].spec
+    named = first["guided_layer"] if "guided_layer" in first else first["hint"]["student_layer"]
+    layer, _ = resolve_layer(student, named, data.input_shape, "student", "hint.student_layer")
+    return {scale: guided_parameters(student, layer, data.input_shape)}
 
 
 def label_head(run: Run, data: DataModule, student: nn.Module, named: str) -> tuple[str, nn.Module]:
