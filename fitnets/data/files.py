@@ -85,8 +85,11 @@ def folder(path: str, split_seed: int, cache_dir: str, size: int | None = None, 
 
 
 def _parquet_tables(root: Path) -> dict[str, Any]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise DataError(f"the Parquet files in {root} need pyarrow: pip install 'fitnets[data]'") from error
 
     tables: dict[str, Any] = {}
     for part in ("train", "test"):
