@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import reproduce
 
@@ -82,11 +83,16 @@ def test_only_printed_numbers_stand_beside_ours() -> None:
 
 @pytest.mark.slow
 def test_cifar10_runs_end_to_end_at_a_small_budget(tmp_path: Path) -> None:
-    """The real images where they are, else images of the same shape; whitened, cropped, every arm of FitNet 1."""
-    path = SHARED / "cifar10" if SHARED.exists() else faked_parquet(tmp_path / "data", size=32, channels=3, n=1000)
+    """Real images where they are, else images of the same shape; whitened, cropped, every arm of FitNet 1."""
+    path = faked_parquet(tmp_path / "data", size=32, channels=3, n=1000)
+    if SHARED.exists():
+        for part, count in (("train", 1000), ("test", 500)):
+            name = f"{part}-00000-of-00001.parquet"
+            pq.write_table(pq.read_table(SHARED / "cifar10" / name).slice(0, count), path / name)
     where = ["--path", str(path), "--runs-dir", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
-    few = ["--set", "dataset.val_fraction=0.98", "--seeds", "0,1", "--budget", "2", "--teacher-budget", "1"]
+    few = ["--seeds", "0,1", "--budget", "2", "--teacher-budget", "1"]
     assert reproduce.main(["cifar10", *where, *few, "--recipes", "paper_code", "--students", "fitnet1"]) == 0
     rows = table(tmp_path / "out", "cifar10")[1]
     assert [row["arm"] for row in rows] == ["teacher", "backprop", "kd", "fitnet"]
     assert rows[3]["paper_error"] == "10.99" and rows[1]["paper_error"] == ""
+    assert {row["budget"] for row in rows[1:]} == {"2/788"} and rows[0]["budget"] == "1/474"
