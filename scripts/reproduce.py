@@ -214,8 +214,10 @@ def key(row: Row) -> tuple[str, str, str]:
 
 def write(options: argparse.Namespace, rows: list[Row], hardware: set[str]) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
-    typed = [word if word != options.path else "DIR" for word in options.typed if word != "--only-table"]
-    head = [f"command: python scripts/reproduce.py {' '.join(typed)}", *(f"hardware: {h}" for h in sorted(hardware))]
+    head = [
+        f"command: python scripts/reproduce.py {' '.join(typed_words(options))}",
+        *(f"hardware: {h}" for h in sorted(hardware)),
+    ]
     columns = list(asdict(rows[0]))
     with open(options.out / f"{options.table}.csv", "w", newline="") as file:
         file.writelines(f"# {line}\n" for line in head)
@@ -228,6 +230,18 @@ def write(options: argparse.Namespace, rows: list[Row], hardware: set[str]) -> N
     lines += ["", NOTES]
     (options.out / f"{options.table}.md").write_text("\n".join(lines) + "\n")
     plot(rows, options.out / f"{options.table}.png")
+
+
+def typed_words(options: argparse.Namespace) -> list[str]:
+    """What was typed, less what concerns this machine alone."""
+    words, kept = list(options.typed), []
+    while words:
+        word = words.pop(0)
+        if word in ("--out", "--runs-dir"):
+            words.pop(0)
+        elif word != "--only-table":
+            kept.append("DIR" if word == options.path else word)
+    return kept
 
 
 def plot(rows: list[Row], path: Path) -> None:

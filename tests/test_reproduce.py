@@ -40,7 +40,7 @@ def test_a_table_from_nothing_stopped_and_gone_on_with(typed: list[str], tmp_pat
     head, rows = table(tmp_path / "out")
     assert list(rows[0]) == COLUMNS
     assert any("command: python scripts/reproduce.py mnist" in line for line in head)
-    assert any("torch" in line and "thread" in line for line in head) and str(tmp_path / "data") not in head[0]
+    assert any("torch" in line and "thread" in line for line in head) and str(tmp_path) not in head[0]
     keys = [(row["recipe"], row["arm"]) for row in rows]
     assert keys == [("own", "teacher")] + [(r, a) for r in ("paper", "modern") for a in ("backprop", "kd", "fitnet")]
     assert [row["budget"] for row in rows] == ["1/500"] + ["3/1000"] * 3 + ["2/60"] * 3
