@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
-run: $(STAMP)  ## the main job on scikit-learn's digits: three arms, all labels and then 50 labels (under 5 minutes)
+run: $(STAMP)  ## the main job on scikit-learn's digits: three arms, all labels and then 50 labels (5 to 10 minutes on 2 cores)
 	$(BIN)/python run.py
 	$(BIN)/python run.py experiment=few_labels
 
