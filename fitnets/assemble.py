@@ -1,6 +1,8 @@
 """From a run's spec to its objects: data, networks with their initial weights, the stage's LightningModule."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +109,7 @@ def scaled_guided(run: Run, data: DataModule, student: nn.Module) -> dict[float,
 def label_head(run: Run, data: DataModule, student: nn.Module, named: str) -> tuple[str, nn.Module]:
     """The guided layer's name, and a linear classifier on its flattened output (the paper does not say which)."""
     layer, shape = resolve_layer(student, named, data.input_shape, "student", "hint.student_layer")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(run.seed, "head"))
+    with drawn_with(run.seed, "head"):
         head = nn.Sequential(nn.Flatten(), nn.Linear(torch.Size(shape).numel(), data.num_classes))
         build(run.spec["init"]["regressor"], head)
     return layer, head
@@ -128,8 +129,7 @@ def hint_parts(
         hint["nonlinearity"], teacher, hint_layer, hints(probe, data.preprocessed(probe))
     )
     plan = plan_regressor(guided_shape, hint_shape, hint["regressor"], nonlinearity, pieces)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(run.seed, "regressor"))
+    with drawn_with(run.seed, "regressor"):
         regressor = plan.build()
         build(run.spec["init"]["regressor"], regressor)
     facts = {
@@ -157,10 +157,17 @@ def choose_nonlinearity(choice: str, teacher: nn.Module, layer: str, hints: Tens
     return "linear", pieces, f"negative outputs on {len(hints)} training images"
 
 
+@contextmanager
+def drawn_with(seed: int, purpose: str) -> Iterator[None]:
+    """Weights made inside depend on (seed, purpose) alone; torch's random state outside is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, purpose))
+        yield
+
+
 def new_net(net: dict[str, Any], init: dict[str, Any], seed: int, role: str, data: DataModule) -> nn.Module:
     """A network with fresh weights that depend on (net, init, seed) alone, whatever was built before."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, role))
+    with drawn_with(seed, role):
         built = build_net(net, data.input_shape, data.num_classes)
         build(init, built)
     return built

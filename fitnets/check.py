@@ -152,11 +152,8 @@ def check_config(cfg: dict[str, Any]) -> list[str]:
         value = _get(cfg, key)
         if value is not None and not (_is_whole(value) and value >= 1):
             problems.append(f"{key} {_given(value)}; it must be null or a whole number >= 1: type {key}={typical}")
-    for key in ("augment", "teacher.recipe.augment"):
-        drawn = _get(cfg, key)
-        answers = cfg["answers"] if key == "augment" else "online"
-        if answers == "cached" and (drawn.get("flip") is True or drawn.get("crop")):
-            problems.append("answers is 'cached', but augmented images change from epoch to epoch: type answers=online")
+    if cfg["answers"] == "cached" and (cfg["augment"].get("flip") is True or cfg["augment"].get("crop")):
+        problems.append("answers is 'cached', but augmented images change from epoch to epoch: type answers=online")
     if "path" in cfg["dataset"] and (problem := problem_with_path(cfg["dataset"]["path"])):
         problems.append(problem)
     labels = _get(cfg, "dataset.labels")

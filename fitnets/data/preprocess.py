@@ -61,7 +61,6 @@ def gcn_zca(images: Tensor, scale: float = 55.0, filter_bias: float = 0.1, zca: 
     """
     n, features = len(images), images[0].numel()
     total, second = torch.zeros(features, dtype=torch.float64), torch.zeros(features, features)
-    mean = torch.zeros(features)
     for part in images.split(4096):
         total += contrast_normalised(part.flatten(1).float(), scale).double().sum(0)
     mean = (total / n).float()

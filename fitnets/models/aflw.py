@@ -8,10 +8,9 @@ not fit into 16x16, so these have 7), and its ratios of multiplications do not f
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from fitnets.models.maxout import Pool, max_pool
+from fitnets.models.maxout import Pool, flat_features, max_pool
 
 
 class ConvReLU(nn.Conv2d):
@@ -47,7 +46,4 @@ class ReLUNet(nn.Sequential):
             self.add_module(f"conv{number}", ConvReLU(channels, **conv))
             channels = conv["units"]
         self.flatten = nn.Flatten()
-        with torch.no_grad():
-            weight = next(self.parameters())
-            features = self(torch.zeros(2, *input_shape, device=weight.device)).shape[1]
-        self.classifier = nn.Linear(features, num_classes)
+        self.classifier = nn.Linear(flat_features(self, input_shape), num_classes)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -16,6 +17,13 @@ def max_pool(x: Tensor, pool: Pool) -> Tensor:
         return x.amax((-2, -1), keepdim=True)
     window, stride = (pool, pool) if isinstance(pool, int) else pool
     return F.max_pool2d(x, window, stride, ceil_mode=True)
+
+
+@torch.no_grad()
+def flat_features(layers: nn.Module, input_shape: tuple[int, int, int]) -> int:
+    """How many features layers that end in a flatten give for one image (C, H, W)."""
+    weight = next(layers.parameters())
+    return layers(torch.zeros(2, *input_shape, device=weight.device)).shape[1]
 
 
 class MaxoutConv2d(nn.Conv2d):

@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
-from fitnets.models.maxout import MaxoutConv2d, MaxoutLinear
+from fitnets.models.maxout import MaxoutConv2d, MaxoutLinear, flat_features
 
 
 class MaxoutNet(nn.Sequential):
@@ -14,8 +13,8 @@ class MaxoutNet(nn.Sequential):
 
     `convs` lists each convolution: units, kernel, and where they differ from the defaults pad 0, stride 1, pieces 2,
     pool (window, stride) none, max_norm none. `fc` is a maxout layer (units, pieces, max_norm), or null.
-    `dropout` is the probability before conv1, before each later layer, and before the classifier: one number for
-    all but the input, or a list. `positions` names layers that may be hint or guided layers.
+    `input_dropout` is the probability before conv1, `dropout` before every later layer. `positions` names layers
+    that may be hint or guided layers.
 
     Source: paper, supplementary A.1.1 to A.3; pylearn2 scripts/papers/maxout.
     """
@@ -41,9 +40,7 @@ class MaxoutNet(nn.Sequential):
             self.add_module(f"conv{number}", MaxoutConv2d(channels, units, kernel, padding, **options))
             channels = units
         self.flatten = nn.Flatten()
-        with torch.no_grad():
-            weight = next(self.parameters())
-            features = self(torch.zeros(2, *input_shape, device=weight.device)).shape[1]
+        features = flat_features(self, input_shape)
         if fc:
             self._drop(len(convs) + 1, dropout)
             self.fc = MaxoutLinear(features, **fc)
