@@ -1,7 +1,7 @@
 """From a run's spec to its objects: data, networks with their initial weights, the stage's LightningModule."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,14 @@ from fitnets.layers import Cut, declared_nonlinearity, guided_parameters, plan_r
 from fitnets.load import build_net, load_student, load_teacher
 from fitnets.runs import Run
 from fitnets.seeds import derive
+from fitnets.stages.answers import Answers, Store, cached, online
 from fitnets.stages.classify import ClassifierModule
 from fitnets.stages.hint import HintModule
 from fitnets.stages.joint import JointBackprop, JointKD
 from fitnets.stages.kd import KDModule
-from fitnets.stages.teacher import Answers, FrozenTeacher, teacher_answers
+from fitnets.stages.teacher import FrozenTeacher
 
+AS_USUAL = {"channels_last": "auto", "answers_at": "device", "answers_gib": 16.0}
 PROBED = 512  # training images that decide whether a hint layer is ever negative
 
 
@@ -52,14 +54,16 @@ def make_data(run: Run, parents: dict[str, Path]) -> DataModule:
     return data
 
 
-def make_module(run: Run, data: DataModule, parents: dict[str, Path], device: torch.device) -> Any:
-    """The LightningModule of the run's stage."""
+def make_module(
+    run: Run, data: DataModule, parents: dict[str, Path], device: torch.device, options: Mapping[str, Any] = AS_USUAL
+) -> Any:
+    """The LightningModule of the run's stage. `options` is the trainer's config: how it is computed."""
     spec, classes, epochs = run.spec, data.num_classes, epochs_of(run, parents)
     updates = epochs * data.batches_per_epoch
     if run.stage == "teacher":
         teacher = new_net(spec["teacher"]["net"], spec["teacher"]["init"], run.seed, "teacher", data)
-        return ClassifierModule(teacher, "teacher", classes, spec["recipe"], updates)
-    student = new_net(spec["student"]["net"], spec["init"]["student"], run.seed, "student", data)
+        return ClassifierModule(laid_out(teacher, options), "teacher", classes, spec["recipe"], updates)
+    student = laid_out(new_net(spec["student"]["net"], spec["init"]["student"], run.seed, "student", data), options)
     if "hint" in parents:
         student.load_state_dict(load_student(parents["hint"]).state_dict(), strict=True)
     if run.stage == "label_hint":
@@ -70,28 +74,49 @@ def make_module(run: Run, data: DataModule, parents: dict[str, Path], device: to
     if run.stage == "backprop" or spec.get("task") == "backprop":
         kind = JointBackprop if joint else ClassifierModule
         module = kind(student, "student", classes, spec["recipe"], updates)
-        return with_side(module, run, data, student, None) if joint else module
-    teacher = load_teacher(parents["teacher"]).to(device)
+        return with_side(module, run, data, student, None, None) if joint else module
+    teacher = laid_out(load_teacher(parents["teacher"]).to(device), options)
+    store = Store(parents["teacher"].parent / ".answers", options["answers_at"], options["answers_gib"])
     if run.stage == "hint":
-        layer, regressor, hints, frozen, facts = hint_parts(run, data, student, teacher)
+        layer, regressor, hints, frozen, facts = hint_parts(run, data, student, teacher, store)
         return HintModule(
             *(student, layer, frozen, hints, regressor, spec["hint"]["reduction"], data.input_shape),
             *(spec["recipe"], updates, facts),
         )
     frozen = FrozenTeacher(teacher)
     kd = (JointKD if joint else KDModule)(
-        *(student, frozen, teacher_answers(frozen, data, spec["answers"]), classes, spec["temperature"]),
+        *(student, frozen, answers_of(run, data, frozen, "", store), classes, spec["temperature"]),
         *(spec["kd_loss"], epochs, spec["recipe"], updates, scaled_guided(run, data, student)),
     )
-    return with_side(kd, run, data, student, teacher) if joint else kd
+    return with_side(kd, run, data, student, teacher, store) if joint else kd
 
 
-def with_side(module: Any, run: Run, data: DataModule, student: nn.Module, teacher: nn.Module | None) -> Any:
+def laid_out(net: nn.Module, options: Mapping[str, Any]) -> nn.Module:
+    """The network with its weights channels-last in memory where asked for, or where it says that this is faster."""
+    wanted = options["channels_last"]
+    if wanted is True or (wanted == "auto" and getattr(net, "channels_last", False)):
+        return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net
+
+
+def answers_of(run: Run, data: DataModule, teacher: FrozenTeacher, layer: str, store: Store) -> Answers:
+    """The answers of the teacher, cut at `layer` ("": whole), as the run's spec has them: cached or online."""
+    if run.spec["answers"] == "online":
+        return online(teacher)
+    keys = ("dataset", "preprocess", "split_seed", "augment", "precision")
+    decided_by = {key: run.spec[key] for key in keys} | {"train_on": data.train_on}
+    decided_by |= {"teacher": run.parents["teacher"].fingerprint, "layer": layer}
+    return cached(teacher, data, run.spec["answers_dtype"], decided_by, store)
+
+
+def with_side(
+    module: Any, run: Run, data: DataModule, student: nn.Module, teacher: nn.Module | None, store: Store | None
+) -> Any:
     """A joint module with its second loss at the guided layer: labels, or the teacher's hint."""
-    if run.spec["side"] == "label" or teacher is None:
+    if run.spec["side"] == "label" or teacher is None or store is None:
         layer, head = label_head(run, data, student, run.spec["hint"]["student_layer"])
         return module.side_by(layer, head, None, "", {"guided_layer": layer})
-    layer, regressor, hints, _, facts = hint_parts(run, data, student, teacher)
+    layer, regressor, hints, _, facts = hint_parts(run, data, student, teacher, store)
     return module.side_by(layer, regressor, hints, run.spec["hint"]["reduction"], facts)
 
 
@@ -116,18 +141,16 @@ def label_head(run: Run, data: DataModule, student: nn.Module, named: str) -> tu
 
 
 def hint_parts(
-    run: Run, data: DataModule, student: nn.Module, teacher: nn.Module
+    run: Run, data: DataModule, student: nn.Module, teacher: nn.Module, store: Store
 ) -> tuple[str, nn.Module, Answers, FrozenTeacher, dict[str, Any]]:
     """The guided layer, the regressor that the two shapes ask for, the hints, the cut teacher, and what to report."""
     hint, shape = run.spec["hint"], data.input_shape
     hint_layer, hint_shape = resolve_layer(teacher, hint["teacher_layer"], shape, "teacher", "hint.teacher_layer")
     guided_layer, guided_shape = resolve_layer(student, hint["student_layer"], shape, "student", "hint.student_layer")
     frozen = FrozenTeacher(Cut(teacher, hint_layer))
-    hints = teacher_answers(frozen, data, run.spec["answers"])
-    probe = data.train_index[:PROBED]
-    nonlinearity, pieces, why = choose_nonlinearity(
-        hint["nonlinearity"], teacher, hint_layer, hints(probe, data.preprocessed(probe))
-    )
+    hints = answers_of(run, data, frozen, hint_layer, store)
+    probe = frozen(data.preprocessed(data.train_index[:PROBED]))
+    nonlinearity, pieces, why = choose_nonlinearity(hint["nonlinearity"], teacher, hint_layer, probe)
     plan = plan_regressor(guided_shape, hint_shape, hint["regressor"], nonlinearity, pieces)
     with drawn_with(run.seed, "regressor"):
         regressor = plan.build()

@@ -4,12 +4,14 @@
 """
 
 import inspect
+import math
 import pkgutil
 from collections.abc import Callable
 from typing import Any
 
 from fitnets.components import problem_with
 from fitnets.data.identity import problem_with_path
+from fitnets.data.variants import how_answered, variants_of
 from fitnets.runs import ARMS
 
 LR_SCHEDULES = ("cosine", "linear", "exponential", "steps", "constant")
@@ -33,7 +35,11 @@ CHOICES = {
     "augment.flip": (True, False),
     "teacher.recipe.augment.flip": (True, False),
     "keep": ("last", "best"),
-    "answers": ("cached", "online"),
+    "answers": ("auto", "cached", "online"),
+    "answers_dtype": ("float32", "float16"),
+    "trainer.images_at": ("device", "disk"),
+    "trainer.answers_at": ("device", "memory", "disk"),
+    "trainer.channels_last": ("auto", True, False),
     "hint.regressor": ("auto", "strided", "fc"),
     "hint.nonlinearity": ("auto", "relu", "linear", "maxout"),
     "hint.reduction": ("example", "mean", "code"),
@@ -56,6 +62,7 @@ NUMBERS: dict[str, tuple[str, Callable[[float], bool], str]] = {  # key -> what 
     "guided_lr_scale": ("a number >= 0", lambda v: v >= 0, "1.0"),
     "dropout": ("a number >= 0 and < 1", lambda v: 0 <= v < 1, "0.2"),
     "dataset.val_fraction": ("a number > 0 and < 1", lambda v: 0 < v < 1, "0.2"),
+    "trainer.answers_gib": ("a number > 0", lambda v: v > 0, "16"),
     "trainer.checkpoint_seconds": ("a number >= 0", lambda v: v >= 0, "0.5"),
 }
 OPTIONAL_NUMBERS: dict[str, tuple[str, Callable[[float], bool], str]] = {  # not in every optimizer, loss and dataset
@@ -82,7 +89,7 @@ WHOLE = {  # key -> smallest value
 }
 
 
-NULL_OR_WHOLE = {"trainer.threads": 2, "patience": 100, "epochs.teacher": 30}  # key -> example
+NULL_OR_WHOLE = {"trainer.threads": 2, "augment.variants": 16, "patience": 100, "epochs.teacher": 30}  # key -> example
 
 OPTIONAL_CHOICES = {"dataset.val_split": ("balanced", "last")}
 
@@ -152,8 +159,13 @@ def check_config(cfg: dict[str, Any]) -> list[str]:
         value = _get(cfg, key)
         if value is not None and not (_is_whole(value) and value >= 1):
             problems.append(f"{key} {_given(value)}; it must be null or a whole number >= 1: type {key}={typical}")
-    if cfg["answers"] == "cached" and (cfg["augment"].get("flip") is True or cfg["augment"].get("crop")):
-        problems.append("answers is 'cached', but augmented images change from epoch to epoch: type answers=online")
+    if not problems and cfg["answers"] == "cached" and variants_of(cfg["augment"]) is None:
+        problems.append(
+            "answers is 'cached', but crops are drawn freely, so a sample has too many variants to answer each: type "
+            "answers=online, or augment.variants=16 for that many fixed random ones of each sample"
+        )
+    if not problems and cfg["augment"]["variants"] and not (cfg["augment"]["flip"] or cfg["augment"]["crop"]):
+        problems.append("augment.variants has nothing to vary: type augment=crop4_flip, or augment.variants=null")
     if "path" in cfg["dataset"] and (problem := problem_with_path(cfg["dataset"]["path"])):
         problems.append(problem)
     labels = _get(cfg, "dataset.labels")
@@ -229,6 +241,8 @@ def check_nets(cfg: dict[str, Any]) -> list[str]:
         _try_optimizer(key, spec, problems)
     _try_call("lambda_schedule", cfg["lambda_schedule"], problems, 0, 1)
     _try_call("preprocess", {k: v for k, v in cfg["preprocess"].items() if k not in ("name", "fit_on")}, problems, None)
+    if stage in ("kd", "compare") and cached_gib(cfg, len(train), len(val), (classes,)) > cfg["trainer"]["answers_gib"]:
+        problems.append(_too_small(cfg, len(train), len(val), (classes,)))
     if stage in ("teacher", "backprop", "kd") or None in nets.values() or len(nets) < 2:
         return problems
     shapes = []
@@ -247,7 +261,29 @@ def check_nets(cfg: dict[str, Any]) -> list[str]:
                 _try_init("init.regressor", cfg["init"]["regressor"], plan.build(), problems)
         except LayerError as error:
             problems.append(f"hint {cfg['hint']['student_layer']} -> {cfg['hint']['teacher_layer']}: {error}")
+        if cached_gib(cfg, len(train), len(val), shapes[0]) > cfg["trainer"]["answers_gib"]:
+            problems.append(_too_small(cfg, len(train), len(val), shapes[0]))
     return problems
+
+
+def cached_gib(cfg: dict[str, Any], train: int, val: int, shape: tuple[int, ...]) -> float:
+    """What the cached answers of one layer take; 0 where the teacher answers online."""
+    from fitnets.stages.answers import cache_gib
+
+    variants = variants_of(cfg["augment"])
+    if how_answered(cfg["answers"], cfg["augment"]) == "online" or variants is None:
+        return 0.0
+    return cache_gib(train, val, variants, shape, cfg["answers_dtype"])
+
+
+def _too_small(cfg: dict[str, Any], train: int, val: int, shape: tuple[int, ...]) -> str:
+    needed, given = cached_gib(cfg, train, val, shape), cfg["trainer"]["answers_gib"]
+    rows, each = train * (variants_of(cfg["augment"]) or 1) + val, "x".join(map(str, shape))
+    return (
+        f"the teacher's answers take {needed:.3g} GiB ({rows:,} rows of {each} {cfg['answers_dtype']}), "
+        f"trainer.answers_gib is {given}: type trainer.answers_gib={math.ceil(needed)} (with trainer.answers_at=disk "
+        "they need not fit in memory), answers_dtype=float16 for half of it, or answers=online"
+    )
 
 
 def _try_net(role: str, spec: dict[str, Any], input_shape: Any, classes: int, problems: list[str]) -> Any:

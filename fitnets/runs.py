@@ -18,10 +18,11 @@ from filelock import FileLock, Timeout
 
 from fitnets.components import source_hash, targets
 from fitnets.data.identity import content
+from fitnets.data.variants import how_answered
 
 # Raise a number by hand when the code behind that stage changes its result: its module, the losses, the layers, the
 # optimizer, the training. A change of fitnets/data/module.py or batches.py concerns all of them.
-STAGE_VERSIONS = {"teacher": 2, "backprop": 2, "hint": 2, "kd": 2, "label_hint": 1, "joint": 1}
+STAGE_VERSIONS = {"teacher": 3, "backprop": 3, "hint": 3, "kd": 3, "label_hint": 2, "joint": 2}
 
 
 @dataclass(frozen=True)
@@ -176,12 +177,12 @@ def hint_run(cfg: dict[str, Any], seed: int, untrained: bool = False) -> Run:
     It always hands on the weights with the best validation hint loss (paper section 2.3), whatever `keep` says.
     """
     spec = _common(cfg) | _student(cfg | {"keep": "best"})
-    spec |= {"hint": _hint(cfg), "answers": cfg["answers"], "epochs": cfg["epochs"]["hint"]}
+    spec |= {"hint": _hint(cfg), **_answers(cfg), "epochs": cfg["epochs"]["hint"]}
     return Run("hint", "fitnet", seed, spec, {"teacher": teacher_run(cfg, untrained)}, _where(cfg))
 
 
 def kd_run(cfg: dict[str, Any], seed: int, hint: Run | None = None) -> Run:
-    spec = _common(cfg) | _student(cfg) | {"labels": cfg["dataset"]["labels"], "answers": cfg["answers"]}
+    spec = _common(cfg) | _student(cfg) | {"labels": cfg["dataset"]["labels"], **_answers(cfg)}
     name = cfg["kd_loss"]["name"]  # alpha is Hinton's, lambda the paper's
     loss = cfg["kd_loss"] if name == "hinton" else {"name": name, "lambda_schedule": cfg["lambda_schedule"]}
     spec |= {"temperature": cfg["temperature"], "kd_loss": loss}
@@ -212,6 +213,11 @@ def _where(cfg: dict[str, Any]) -> dict[str, str]:
     return {key: cfg["dataset"][key] for key in ("path", "cache_dir") if key in cfg["dataset"]}
 
 
+def _answers(cfg: dict[str, Any]) -> dict[str, str]:
+    how = how_answered(cfg["answers"], cfg["augment"])
+    return {"answers": how} | ({"answers_dtype": cfg["answers_dtype"]} if how == "cached" else {})
+
+
 def _hint(cfg: dict[str, Any]) -> dict[str, Any]:
     layers = {key: str(cfg["hint"][key]) for key in ("teacher_layer", "student_layer")}  # "5" is a module's name too
     return cfg["hint"] | layers
@@ -222,7 +228,7 @@ def _student(cfg: dict[str, Any]) -> dict[str, Any]:
         "student": cfg["student"],
         "curriculum": cfg["curriculum"],
         "init": cfg["init"],
-        "augment": {key: cfg["augment"][key] for key in ("flip", "crop")},
+        "augment": {key: cfg["augment"][key] for key in ("flip", "crop", "variants")},
         "patience": cfg["patience"],
         "recipe": {key: cfg[key] for key in RECIPE},
     }

@@ -36,9 +36,10 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     trainer, recorder = make_trainer(run, folder, epochs_of(run, parents), options, callbacks)
     data = make_data(run, parents)
-    data.move_to(trainer.strategy.root_device)
+    data.move_to(trainer.strategy.root_device, images=options["images_at"] == "device")
     write_config(run, data, options, folder)
-    module = make_module(run, data, parents, trainer.strategy.root_device)
+    with trainer.precision_plugin.forward_context():  # cached answers come out as those at each step would
+        module = make_module(run, data, parents, trainer.strategy.root_device, options)
 
     torch.set_flush_denormal(True)  # the paper's initial weights make numbers so small that a CPU crawls
     torch.manual_seed(derive(run.seed, run.stage))
@@ -76,6 +77,8 @@ def train(
         "epochs": trainer.current_epoch,
         "patience": run.spec.get("patience"),
         "train_on": run.spec.get("train_on", "train"),
+        "answers": run.spec.get("answers"),
+        "augment": run.spec["augment"],
         "params": cost.parameters(net),
         "multiplications": cost.multiplications(net, data.input_shape),
         "updates": trainer.global_step,

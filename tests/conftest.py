@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 import run as door
+from fitnets.runs import Run, folder_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -99,3 +100,8 @@ def faked_folder(folder: Path, sizes: tuple[int, ...] = (20, 31), parts: tuple[s
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(file)
     return folder
+
+
+def plan_parents(run: Run, runs_dir: Path) -> dict[str, Path]:
+    """The folders of the runs that `run` starts from, by role."""
+    return {role: folder_of(parent, runs_dir) for role, parent in run.parents.items()}

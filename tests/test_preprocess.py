@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fitnets.data.augment import augmented
+from fitnets.data.augment import drawn, shown
 from fitnets.data.module import DataModule
 from fitnets.data.preprocess import fitted, gcn_zca, standardise
 from fitnets.load import load_student
@@ -24,7 +24,7 @@ def correlated(n: int = 400) -> torch.Tensor:
 
 def test_contrast_normalised_images_have_mean_0_and_the_scale_as_norm() -> None:
     images = correlated()
-    plain = gcn_zca(images, scale=55.0, zca=False)
+    plain = gcn_zca(lambda: [images], scale=55.0, zca=False)
     flat = (plain(images).flatten(1) + plain.tensors["mean"]).double()
     assert flat.mean(1).abs().max() < 1e-4
     assert torch.allclose(flat.norm(dim=1), torch.full((400,), 55.0, dtype=torch.double), rtol=1e-5)
@@ -36,11 +36,11 @@ def test_whitening_is_the_inverse_root_of_the_covariance_with_its_bias() -> None
     flat = 55 * torch.nn.functional.normalize(images.flatten(1).double() - images.flatten(1).double().mean(1, True))
     covariance = torch.cov(flat.T, correction=0)
     expected = torch.linalg.inv(torch.linalg.cholesky(torch.eye(9) * 0.1 + covariance))  # any root whitens
-    white = gcn_zca(images)(images).flatten(1).double()
+    white = gcn_zca(lambda: images.split(7))(images).flatten(1).double()
     other = (flat - flat.mean(0)) @ expected.T
     assert torch.allclose(torch.cov(white.T, correction=0), gcn_covariance(covariance), atol=1e-3)
     assert torch.allclose(other.norm(dim=1), white.norm(dim=1), rtol=1e-3), "the same up to a rotation"
-    zca = gcn_zca(images).tensors["zca"]
+    zca = gcn_zca(lambda: images.split(7)).tensors["zca"]
     assert torch.allclose(zca, zca.T, atol=1e-6), "ZCA, not PCA: symmetric"
 
 
@@ -56,17 +56,18 @@ def test_fitted_on_what_it_says_and_never_on_test(tmp_path: Path, fit_on: str, p
     data.setup()
     assert data.images is not None
     index = data.train_index if parts == "train" else torch.arange(60)
-    assert torch.equal(data.preprocess.tensors["mean"], standardise(data.images.images[index]).tensors["mean"])
+    images = data.images.images
+    assert torch.equal(data.preprocess.tensors["mean"], standardise(lambda: [images[index]]).tensors["mean"])
 
 
 def test_whitening_is_kept_on_disk_by_what_decided_it(tmp_path: Path) -> None:
     images = torch.randint(0, 255, (40, 1, 32, 32), dtype=torch.uint8)
     spec = {"_target_": "fitnets.data.preprocess.gcn_zca", "name": "gcn_zca", "scale": 55.0, "fit_on": "all"}
-    first = fitted(spec, images, str(tmp_path))
+    first = fitted(spec, images, torch.arange(len(images)), str(tmp_path))
     (kept,) = tmp_path.glob("zca-*.safetensors")
-    assert torch.equal(fitted(spec, images, str(tmp_path))(images), first(images))
-    fitted(spec | {"filter_bias": 1.0}, images, str(tmp_path))
-    fitted(spec, images[:30], str(tmp_path))
+    assert torch.equal(fitted(spec, images, torch.arange(len(images)), str(tmp_path))(images), first(images))
+    fitted(spec | {"filter_bias": 1.0}, images, torch.arange(len(images)), str(tmp_path))
+    fitted(spec, images, torch.arange(30), str(tmp_path))
     assert len(list(tmp_path.glob("zca-*.safetensors"))) == 3 and kept.exists()
 
 
@@ -82,6 +83,17 @@ def test_a_student_trained_on_whitened_images_loads_with_its_preprocessing(tmp_p
     result = read_result(run, tmp_path)
     assert result is not None
     assert (answers == data.images.test_labels).float().mean().item() == pytest.approx(result["test_accuracy"])
+
+
+def augmented(x: torch.Tensor, flip: bool, crop: int, seed: int) -> torch.Tensor:
+    return shown(x, drawn(len(x), flip, crop, torch.Generator().manual_seed(seed)), flip, crop)
+
+
+def test_standardise_is_the_mean_and_spread_of_all_pixels_of_a_channel() -> None:
+    images = torch.randint(256, (50, 3, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    fit = standardise(lambda: images.split(7))
+    assert torch.allclose(fit.tensors["mean"].flatten(), images.float().mean((0, 2, 3)))
+    assert torch.allclose(fit.tensors["std"].flatten(), images.float().transpose(0, 1).flatten(1).std(1))
 
 
 @settings(deadline=None, max_examples=30)

@@ -230,5 +230,5 @@ def test_joint_hint_sums_kd_and_the_hint_loss_and_keeps_no_regressor(small) -> N
 
 
 def test_cached_answers_of_augmented_images_are_refused() -> None:
-    problems = check_config(composed("augment=flip", "answers=cached"))
+    problems = check_config(composed("augment=crop4_flip", "answers=cached"))
     assert len(problems) == 1 and "type answers=online" in problems[0]

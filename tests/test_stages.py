@@ -77,7 +77,7 @@ def test_neither_network_runs_past_its_named_layer(small) -> None:
     module.training_step(batch, 0)
     module.eval()
     predicted = module.regressor(module.guided(batch.x))
-    assert predicted.shape == module.hints(batch.ids, batch.x).shape
+    assert predicted.shape == module.hints(batch).shape
     # The named layers themselves stop the pass, so their own hooks (registered before the cut's) still fire.
     assert set(ran) == {f"student.conv{n}" for n in range(1, 5)} | {
         f"teacher.{name}" for name in ("drop0", "conv1", "drop1", "conv2")
@@ -155,7 +155,7 @@ def test_the_best_validation_hint_loss_is_what_goes_on(small, monkeypatch: pytes
     module.nets["regressor"].load_state_dict(load_file(folder / "regressor.safetensors"))
     module.eval()
     batch = next(iter(data.val_dataloader()))
-    loss = 0.5 * (module.regressor(module.guided(batch.x)) - module.hints(batch.ids, batch.x)).pow(2)
+    loss = 0.5 * (module.regressor(module.guided(batch.x)) - module.hints(batch)).pow(2)
     assert loss.flatten(1).sum(1).mean().item() == pytest.approx(losses[0], rel=1e-4)
 
 
@@ -185,7 +185,7 @@ def test_r2_is_of_the_regressor_on_validation(small) -> None:
     module.nets["regressor"].load_state_dict(load_file(folder / "regressor.safetensors"))
     module.eval()
     batch = next(iter(data.val_dataloader()))
-    hint = module.hints(batch.ids, batch.x)
+    hint = module.hints(batch)
     error = (module.regressor(module.guided(batch.x)) - hint).pow(2).sum()
     expected = 1 - error / (hint - hint.mean(0)).pow(2).sum()
     result = read_result(run, Path(cfg["runs_dir"]))
@@ -335,11 +335,12 @@ def test_the_step_loss_is_equation_2(compared) -> None:
     assert module.training_step(batch, 0).item() == pytest.approx((hard + 4 * soft).item(), rel=1e-5)
 
 
-def test_cached_and_online_answers_agree(small) -> None:
-    """To 1e-4 relative in every epoch's loss, for hints and for answers."""
+@pytest.mark.parametrize("augment", ["augment=none", "augment=flip", "augment=crop4_flip augment.variants=3"])
+def test_cached_and_online_answers_agree(small, augment: str) -> None:
+    """To 1e-4 relative in every epoch's loss, for hints and for answers, in every way that can be cached."""
     histories = {}
     for answers in ("cached", "online"):
-        cfg = small("stage=fitnet", f"answers={answers}")
+        cfg = small("stage=fitnet", f"answers={answers}", *augment.split())
         go(cfg)
         for run in with_parents(plan(cfg))[1:]:
             rows = (folder_of(run, Path(cfg["runs_dir"])) / "metrics.csv").read_text().splitlines()

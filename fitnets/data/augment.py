@@ -1,29 +1,40 @@
-"""Augmentation as tensor operations on a whole batch; what is drawn is a pure function of the seed and the batch."""
+"""Augmentation as tensor operations on a whole batch: what is drawn, apart from what it does to the images."""
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def augmented(x: Tensor, flip: bool, crop: int, seed: int) -> Tensor:
-    """Random crops and flips of a preprocessed batch (B, C, H, W), drawn with `seed`.
+class Looks(NamedTuple):
+    """How each image is shown: the window's corner in the padded image (B,) int64, and whether mirrored (B,) bool."""
 
-    `crop` is how many zero pixels are padded on each side before a window of the old size is cut, each place as
-    likely (pylearn2's WindowAndFlip pads after whitening, as here); `flip` mirrors half of the samples.
+    top: Tensor
+    left: Tensor
+    mirrored: Tensor
+
+
+def drawn(count: int, flip: bool, crop: int, generator: torch.Generator) -> Looks:
+    """`count` random looks: each window as likely, half of them mirrored."""
+    corner = torch.randint(2 * crop + 1, (2, count), generator=generator) if crop else torch.zeros(2, count).long()
+    mirrored = torch.rand(count, generator=generator) < 0.5 if flip else torch.zeros(count, dtype=torch.bool)
+    return Looks(corner[0], corner[1], mirrored)
+
+
+def shown(x: Tensor, looks: Looks, flip: bool, crop: int) -> Tensor:
+    """A preprocessed batch (B, C, H, W) as `looks` says.
+
+    `crop` is how many zero pixels are padded on each side before a window of the old size is cut (pylearn2's
+    WindowAndFlip pads after whitening, as here).
     """
-    generator = torch.Generator().manual_seed(seed)
     batch, _, height, width = x.shape
+    top, left, mirrored = (part.to(x.device) for part in looks)
     if crop:
-        top, left = torch.randint(2 * crop + 1, (2, batch), generator=generator)
-        mirrored = torch.rand(batch, generator=generator) < 0.5 if flip else torch.zeros(batch, dtype=torch.bool)
-        rows = top[:, None] + torch.arange(height)
-        columns = torch.arange(width).expand(batch, width)
+        columns = torch.arange(width, device=x.device).expand(batch, width)
         columns = left[:, None] + torch.where(mirrored[:, None], width - 1 - columns, columns)
-        rows, columns = rows.to(x.device), columns.to(x.device)
+        rows = top[:, None] + torch.arange(height, device=x.device)
         each = torch.arange(batch, device=x.device)[:, None, None]
         padded = F.pad(x, (crop,) * 4).movedim(1, -1)
         return padded[each, rows[:, :, None], columns[:, None, :]].movedim(-1, 1).contiguous()
-    if flip:
-        mirrored = (torch.rand(batch, generator=generator) < 0.5).to(x.device)
-        return torch.where(mirrored[:, None, None, None], x.flip(-1), x)
-    return x
+    return torch.where(mirrored[:, None, None, None], x.flip(-1), x) if flip else x

@@ -9,7 +9,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 
 from fitnets.data.identity import content, is_folder
 from fitnets.data.images import Images, class_balanced, without
+from fitnets.report.work import tracked
 from fitnets.seeds import derive
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".tif", ".tiff")
@@ -234,7 +235,8 @@ def _decode(part: Part, name: str, size: int | None, path: str) -> torch.Tensor:
     from PIL import Image
 
     first, arrays = None, []
-    for i in _progress(range(len(part.images)), f"decoding {path}, {name} part"):
+    what = f"decoding {path}, {name} part: {len(part.images):,} images"
+    for i in tracked(range(len(part.images)), what, quiet=len(part.images) < 2000):
         try:
             image: Any = Image.open(io.BytesIO(part.images[i]()))
             image = image.convert("L" if image.mode in ("1", "L", "I;16", "I") else "RGB")
@@ -253,22 +255,6 @@ def _decode(part: Part, name: str, size: int | None, path: str) -> torch.Tensor:
     channels = max(len(array) for array in arrays)
     stacked = np.stack([np.broadcast_to(array, (channels, *array.shape[1:])) for array in arrays])
     return torch.from_numpy(stacked)
-
-
-def _progress(items: range, what: str) -> Iterator[int]:
-    """A live bar in a terminal, one line elsewhere; nothing for small sets."""
-    if len(items) < 2000:
-        yield from items
-        return
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        print(f"{what}: {len(items):,} images, once", file=sys.stderr)
-        yield from items
-        return
-    yield from track(items, what, console=console, transient=True)
 
 
 def _write(file: Path, tensors: dict[str, torch.Tensor], names: tuple[str, ...]) -> None:

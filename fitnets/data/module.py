@@ -7,7 +7,7 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
-from fitnets.data.augment import augmented
+from fitnets.data.augment import Looks, drawn, shown
 from fitnets.data.batches import EvalBatches, ShuffledBatches
 from fitnets.data.images import Images, class_balanced, split
 from fitnets.data.preprocess import fitted
@@ -16,7 +16,7 @@ from fitnets.seeds import derive
 
 EVAL_BATCH = 512
 STANDARDISE = {"_target_": "fitnets.data.preprocess.standardise", "fit_on": "train"}
-NO_AUGMENTATION = {"flip": False, "crop": 0}
+NO_AUGMENTATION = {"flip": False, "crop": 0, "variants": None}
 
 
 class Batch(NamedTuple):
@@ -24,15 +24,21 @@ class Batch(NamedTuple):
 
     Labels that the student may not see are UNLABELLED (only in training, with `dataset.labels=N`).
     Ids count the training file, so they name the same sample in every stage; in the test part they count it.
+    `variant` (B,) says in which of its variants a sample is shown, where they are countable: 0 as it is, 1 mirrored,
+    or 0 to K - 1 with `augment.variants=K`.
     """
 
     ids: Tensor
     x: Tensor
     y: Tensor
+    variant: Tensor
 
 
 class DataModule(LightningDataModule):
     """Images as uint8 tensors on the training device; batches are gathered, preprocessed and augmented there.
+
+    A set that does not fit there stays where `setup` left it (`move_to(..., images=False)`): a decoded file is
+    mapped, not read, so batches stream from disk; the rest is the same.
 
     Validation is split from train, class-balanced, by `split_seed` or the file's last images. `preprocess` is fitted
     on the train part (`fit_on` all: validation too, as the original code does), never on test. `train_on` "all"
@@ -51,7 +57,7 @@ class DataModule(LightningDataModule):
         only_labelled: bool = False,
         first_epoch: int = 0,
         preprocess: Mapping[str, Any] = STANDARDISE,
-        augment: Mapping[str, Any] = NO_AUGMENTATION,
+        augment: dict[str, Any] = NO_AUGMENTATION,
         train_on: str = "train",
     ):
         super().__init__()
@@ -66,6 +72,7 @@ class DataModule(LightningDataModule):
         self.augment = augment
         self.train_on = train_on
         self.images: Images | None = None
+        self.device = torch.device("cpu")
         self.batches_done = 0  # before this start of the training
 
     def setup(self, stage: str | None = None) -> None:
@@ -88,7 +95,12 @@ class DataModule(LightningDataModule):
             hidden[self.labelled_index] = False
             self.visible_labels[hidden] = UNLABELLED
 
-        self.preprocess = fitted(self.preprocess_spec, data.images[fit_index], self.dataset.get("cache_dir"))
+        if self.augment.get("variants"):  # the same table for every run that shares a split
+            generator = torch.Generator().manual_seed(derive(self.split_seed, "variants"))
+            rows = len(data.labels) * self.augment["variants"]
+            self.looks = drawn(rows, self.augment["flip"], self.augment["crop"], generator)
+
+        self.preprocess = fitted(self.preprocess_spec, data.images, fit_index, self.dataset.get("cache_dir"))
         self.input_shape = tuple(data.images.shape[1:])
         self.num_classes = len(data.class_names)
 
@@ -97,10 +109,14 @@ class DataModule(LightningDataModule):
         """Updates per epoch: the training images (labelled or not) over the batch size, the same in every arm."""
         return max(1, len(self.train_index) // self.batch_size)
 
-    def move_to(self, device: torch.device) -> None:
-        """Put the images where the network is, once."""
+    def move_to(self, device: torch.device, images: bool = True) -> None:
+        """Put the data where the network is, once; the images too, unless they are to stream."""
         assert self.images is not None
-        moved = {name: getattr(self.images, name).to(device) for name in _TENSORS}
+        self.device = device
+        moved = {
+            name: tensor.to(device) if images or "labels" in name else tensor
+            for name, tensor in ((name, getattr(self.images, name)) for name in _TENSORS)
+        }
         self.images = Images(**moved, class_names=self.images.class_names)
         self.visible_labels = self.visible_labels.to(device)
         self.preprocess = self.preprocess.to(device)
@@ -108,22 +124,38 @@ class DataModule(LightningDataModule):
     def preprocessed(self, index: Tensor) -> Tensor:
         """Training-file images (B, C, H, W) as float32, preprocessed and not augmented."""
         assert self.images is not None
-        return self.preprocess(self.images.images[index])
+        return self.preprocess(gathered(self.images.images, index, self.device))
+
+    def variant(self, index: Tensor, variant: Tensor) -> Tensor:
+        """Training-file images (B, C, H, W) in the given countable variants (B,); -1 is the image as it is."""
+        flip, crop = self.augment["flip"], self.augment["crop"]
+        corner = torch.full_like(variant, crop)
+        looks = Looks(corner, corner, variant == 1)
+        if self.augment.get("variants"):
+            rows, plain = (index * self.augment["variants"] + variant).clamp(min=0), variant < 0
+            fixed = (part[rows] for part in self.looks)
+            looks = Looks(*(torch.where(plain, p, f) for p, f in zip(looks, fixed, strict=True)))
+        return shown(self.preprocessed(index), looks, flip, crop)
 
     def train_batch(self, index: Tensor, t: int) -> Batch:
         """Batch t; what augmentation draws depends on the seed and t alone."""
-        x = augmented(
-            self.preprocessed(index), self.augment["flip"], self.augment["crop"], derive(self.seed, "augment", t)
-        )
-        return Batch(index, x, self.visible_labels[index])
+        generator = torch.Generator().manual_seed(derive(self.seed, "augment", t))
+        if self.augment.get("variants"):
+            variant = torch.randint(self.augment["variants"], index.shape, generator=generator)
+            return Batch(index, self.variant(index, variant), self.visible_labels[index], variant)
+        flip, crop = self.augment["flip"], self.augment["crop"]
+        looks = drawn(len(index), flip, crop, generator)
+        x = shown(self.preprocessed(index), looks, flip, crop)
+        return Batch(index, x, self.visible_labels[index], looks.mirrored.long())
 
     def val_batch(self, index: Tensor) -> Batch:
         assert self.images is not None
-        return Batch(index, self.preprocessed(index), self.images.labels[index])
+        return Batch(index, self.preprocessed(index), self.images.labels[index], torch.zeros_like(index))
 
     def test_batch(self, index: Tensor) -> Batch:
         assert self.images is not None
-        return Batch(index, self.preprocess(self.images.test_images[index]), self.images.test_labels[index])
+        x = self.preprocess(gathered(self.images.test_images, index, self.device))
+        return Batch(index, x, self.images.test_labels[index], torch.zeros_like(index))
 
     def train_dataloader(self) -> ShuffledBatches:
         self.train_batches = ShuffledBatches(
@@ -150,6 +182,11 @@ class DataModule(LightningDataModule):
     def test_dataloader(self) -> EvalBatches:
         assert self.images is not None
         return EvalBatches(torch.arange(len(self.images.test_labels)), EVAL_BATCH, self.test_batch)
+
+
+def gathered(rows: Tensor, index: Tensor, device: torch.device) -> Tensor:
+    """rows[index] on `device`, wherever the rows lie: there, in memory, or in a mapped file."""
+    return rows[index.to(rows.device)].to(device, non_blocking=True)
 
 
 _TENSORS = ("images", "labels", "test_images", "test_labels")

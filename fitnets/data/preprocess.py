@@ -1,12 +1,13 @@
 """Preprocessing by name: functions fitted on training images that map a uint8 batch to what the networks see.
 
-Each is called as `fit(images, **options)` with uint8 (N, C, H, W) and gives a Preprocess; none ever sees test images.
+Each is called as `fit(parts, **options)`, where `parts()` gives the training images again and again, uint8
+(n, C, H, W) at a time (they may not fit in memory as floats), and gives a Preprocess; none ever sees test images.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,12 +39,19 @@ class Preprocess:
         return Preprocess(self.kind, moved, self.scale)
 
 
-def standardise(images: Tensor) -> Preprocess:
+Parts = Callable[[], Iterable[Tensor]]
+
+
+def standardise(parts: Parts) -> Preprocess:
     """Mean 0 and spread 1 for each channel over the images."""
-    x = images.float()
-    return Preprocess(
-        "standardise", {"mean": x.mean((0, 2, 3), keepdim=True), "std": x.std((0, 2, 3), keepdim=True).clamp(min=1e-6)}
-    )
+    count, total, squares = 0, torch.zeros(()), torch.zeros(())
+    for part in parts():
+        x = part.double()
+        count, total = count + x[:, 0].numel(), total + x.sum((0, 2, 3), keepdim=True)
+        squares = squares + x.square().sum((0, 2, 3), keepdim=True)  # of whole numbers: exact
+    mean = total / count
+    std = ((squares - count * mean.square()) / max(1, count - 1)).clamp(min=0).sqrt()
+    return Preprocess("standardise", {"mean": mean.float(), "std": std.float().clamp(min=1e-6)})
 
 
 def contrast_normalised(flat: Tensor, scale: float) -> Tensor:
@@ -53,20 +61,21 @@ def contrast_normalised(flat: Tensor, scale: float) -> Tensor:
     return scale * flat / torch.where(norms < 1e-8, torch.ones_like(norms), norms)
 
 
-def gcn_zca(images: Tensor, scale: float = 55.0, filter_bias: float = 0.1, zca: bool = True) -> Preprocess:
+def gcn_zca(parts: Parts, scale: float = 55.0, filter_bias: float = 0.1, zca: bool = True) -> Preprocess:
     """Global contrast normalisation, then ZCA whitening: the paper's CIFAR preprocessing.
 
     W = V diag((eigenvalues + filter_bias)^-1/2) V^T of the images' covariance (paper section 3.1; pylearn2
     make_cifar10_gcn_whitened.py). `zca=false` stops after contrast normalisation and the mean.
     """
-    n, features = len(images), images[0].numel()
+    n, features = 0, next(iter(parts()))[0].numel()
     total, second = torch.zeros(features, dtype=torch.float64), torch.zeros(features, features)
-    for part in images.split(4096):
+    for part in parts():
+        n += len(part)
         total += contrast_normalised(part.flatten(1).float(), scale).double().sum(0)
     mean = (total / n).float()
     if not zca:
         return Preprocess("gcn_zca", {"mean": mean}, scale)
-    for part in images.split(4096):
+    for part in parts():
         centred = contrast_normalised(part.flatten(1).float(), scale) - mean
         second += centred.T @ centred
     values, vectors = torch.linalg.eigh((second / n).double())
@@ -74,19 +83,25 @@ def gcn_zca(images: Tensor, scale: float = 55.0, filter_bias: float = 0.1, zca: 
     return Preprocess("gcn_zca", {"mean": mean, "zca": whiten.float()}, scale)
 
 
-def fitted(spec: Mapping[str, Any], images: Tensor, cache_dir: str | None = None) -> Preprocess:
-    """The Preprocess that `spec` describes, fitted on uint8 (N, C, H, W).
+def fitted(spec: Mapping[str, Any], images: Tensor, index: Tensor, cache_dir: str | None = None) -> Preprocess:
+    """The Preprocess that `spec` describes, fitted on images[index], uint8 (N, C, H, W).
 
     Whitening takes a minute for 50,000 colour images, so its tensors are kept in `cache_dir` by what decided them.
     """
     options = {key: value for key, value in spec.items() if key not in ("name", "fit_on")}
+
+    def parts() -> Iterable[Tensor]:
+        return (images[part] for part in index.split(4096))
+
     if cache_dir is None or images[0].numel() < 1024 or "zca" not in options["_target_"]:
-        return build(options, images)
-    digest = hashlib.sha256(images.contiguous().numpy().tobytes() + json.dumps(options, sort_keys=True).encode())
+        return build(options, parts)
+    digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
+    for part in parts():
+        digest.update(part.numpy().tobytes())
     file = Path(cache_dir).expanduser() / f"zca-{digest.hexdigest()[:16]}.safetensors"
     if file.exists():
         return Preprocess("gcn_zca", load_file(file), options.get("scale", 55.0))
-    preprocess = build(options, images)
+    preprocess = build(options, parts)
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(f".{os.getpid()}.partial")
     save_file(preprocess.tensors, partial)

@@ -52,6 +52,7 @@ class PreActivation(nn.Module):
 class _Residual(nn.Module):
     """(B, C, H, W) -> logits (B, num_classes). Layers `conv1`, `layer1`, `layer2`, `layer3`, `classifier`."""
 
+    channels_last = True  # how its weights lie in memory where the trainer may choose: 0.8 of the time on a CPU
     positions = {"early": "layer1", "middle": "layer2", "late": "layer3"}  # noqa: RUF012
     layer1: nn.Module
     layer2: nn.Module

@@ -15,14 +15,15 @@ from fitnets.data.module import Batch
 from fitnets.layers import Cut, Shape, guided_parameters
 from fitnets.losses import hint_loss
 from fitnets.optim import make_optimizer
+from fitnets.stages.answers import Answers
 from fitnets.stages.means import Means
-from fitnets.stages.teacher import Answers, FrozenTeacher, outside_tree
+from fitnets.stages.teacher import FrozenTeacher, outside_tree
 
 
 class HintModule(LightningModule):
     """Trains the guided half and the regressor; everything above the guided layer stays as it was, bit for bit.
 
-    `hints(index, x)` gives the teacher's hint layer, (B, C, H, W) or (B, D). The student is kept whole; the
+    `hints(batch)` gives the teacher's hint layer, (B, C, H, W) or (B, D). The student is kept whole; the
     regressor is kept beside it, never in it. Best is the lowest validation hint loss. `facts` (which layers, which
     regressor and why) go into result.json.
     """
@@ -60,7 +61,7 @@ class HintModule(LightningModule):
 
     def training_step(self, batch: Batch, _batch_number: int) -> Tensor:
         predicted = self.regressor(self.guided(batch.x))
-        loss = hint_loss(predicted, self.hints(batch.ids, batch.x), self.reduction)
+        loss = hint_loss(predicted, self.hints(batch), self.reduction)
         self.means.add(hint_loss=loss)
         return loss
 
@@ -68,7 +69,7 @@ class HintModule(LightningModule):
         self.log_dict({f"train/{name}": value for name, value in self.means.take().items()})
 
     def validation_step(self, batch: Batch, _batch_number: int) -> None:
-        predicted, hint = self.regressor(self.guided(batch.x)), self.hints(batch.ids, batch.x)
+        predicted, hint = self.regressor(self.guided(batch.x)), self.hints(batch)
         self.val_loss.update(hint_loss(predicted, hint, self.reduction), weight=len(hint))
         self.val_r2.update(predicted.flatten(1), hint.flatten(1))
         self.log_dict({"val/hint_loss": self.val_loss, "val/r2": self.val_r2})

@@ -12,9 +12,10 @@ from fitnets.data.module import Batch
 from fitnets.layers import watched
 from fitnets.losses import hard_cross_entropy, hint_loss
 from fitnets.optim import make_optimizer
+from fitnets.stages.answers import Answers
 from fitnets.stages.classify import ClassifierModule
 from fitnets.stages.kd import KDModule
-from fitnets.stages.teacher import Answers, outside_tree
+from fitnets.stages.teacher import outside_tree
 
 
 class _Joint:
@@ -37,7 +38,7 @@ class _Joint:
         answer = self.side_head(outputs[0])
         if self.hints is None:  # type: ignore[attr-defined]
             return logits, hard_cross_entropy(answer, batch.y)
-        return logits, hint_loss(answer, self.hints(batch.ids, batch.x), self.reduction)  # type: ignore[attr-defined]
+        return logits, hint_loss(answer, self.hints(batch), self.reduction)  # type: ignore[attr-defined]
 
     def findings(self) -> dict[str, Any]:
         return {"hint": self.facts}
@@ -61,7 +62,7 @@ class JointKD(_Joint, KDModule):
 
     def training_step(self, batch: Batch, _batch_number: int) -> Tensor:
         logits, side = self.both(self.student, batch)
-        return self.distill(logits, self.answers(batch.ids, batch.x), batch.y, side=side)
+        return self.distill(logits, self.answers(batch), batch.y, side=side)
 
     def configure_optimizers(self) -> Any:
         return make_optimizer(self.student, self.student.parameters(), self.recipe, self.updates, self.side_head)

@@ -13,9 +13,10 @@ from fitnets.components import build
 from fitnets.data.module import Batch
 from fitnets.losses import hard_cross_entropy, hinton_loss, kd_loss, soft_cross_entropy
 from fitnets.optim import make_optimizer
+from fitnets.stages.answers import Answers
 from fitnets.stages.classify import label_metrics, update_label_metrics
 from fitnets.stages.means import Means
-from fitnets.stages.teacher import Answers, FrozenTeacher, outside_tree
+from fitnets.stages.teacher import FrozenTeacher, outside_tree
 
 
 class KDModule(LightningModule):
@@ -23,7 +24,7 @@ class KDModule(LightningModule):
 
     `scaled` gives factors on the learning rate of some parameters: the guided half's, where asked for (0: frozen).
 
-    `answers(index, x)` gives the teacher's logits (B, K) for training and validation samples; `teacher` itself
+    `answers(batch)` gives the teacher's logits (B, K) for training and validation samples; `teacher` itself
     answers for the test part. `loss` is {"name": "paper", "lambda_schedule": ...} (eq. 2), the same with "code" (the
     student is not softened, as in the original code) or {"name": "hinton", "alpha": ...} (convex, tau^2). Beside
     accuracy it follows how well the student imitates: top-1 agreement and KL(teacher || student) at temperature 1,
@@ -70,7 +71,7 @@ class KDModule(LightningModule):
         return build(schedule, self.current_epoch, self.epochs) if schedule else None
 
     def training_step(self, batch: Batch, _batch_number: int) -> Tensor:
-        return self.distill(self.student(batch.x), self.answers(batch.ids, batch.x), batch.y)
+        return self.distill(self.student(batch.x), self.answers(batch), batch.y)
 
     def distill(self, logits: Tensor, answer: Tensor, y: Tensor, **beside: Tensor) -> Tensor:
         """The stage's loss; terms in `beside` are added with weight 1. All terms are followed by name."""
@@ -94,7 +95,7 @@ class KDModule(LightningModule):
     def validation_step(self, batch: Batch, _batch_number: int) -> None:
         logits = self.student(batch.x)
         update_label_metrics(self.val_metrics, logits, batch.y)
-        update_match_metrics(self.val_match, logits, self.answers(batch.ids, batch.x))
+        update_match_metrics(self.val_match, logits, self.answers(batch))
         self.log_dict(self.val_metrics)
         self.log_dict(self.val_match)
 

@@ -1,14 +1,9 @@
-"""The frozen teacher, and its answers by sample."""
+"""The frozen teacher."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-from fitnets.data.module import EVAL_BATCH, DataModule
-
-Answers = Callable[[Tensor, Tensor], Tensor]  # (sample indices, images) -> logits or hint maps
 
 
 class FrozenTeacher(nn.Module):
@@ -34,16 +29,3 @@ class FrozenTeacher(nn.Module):
 def outside_tree(module: nn.Module, **attributes: Any) -> None:
     """Set attributes without registering networks among them as sub-modules."""
     module.__dict__.update(attributes)
-
-
-def teacher_answers(teacher: FrozenTeacher, data: DataModule, how: str) -> Answers:
-    """The teacher's output for training and validation samples: `cached` once here, or `online` at every step.
-
-    Cached is exact while a sample always looks the same, as it does without augmentation; the cache is float32.
-    """
-    if how == "online":
-        return lambda _index, x: teacher(x)
-    assert data.images is not None
-    everything = torch.arange(len(data.images.labels)).split(EVAL_BATCH)
-    cache = torch.cat([teacher(data.preprocessed(index)) for index in everything])
-    return lambda index, _x: cache[index]
