@@ -79,8 +79,9 @@ def test_fixed_variants_repeat_and_are_no_more_than_asked_for(small) -> None:
     run = plan(cfg)[0]
     data = make_data(run, {})
     seen: dict[tuple[int, int], torch.Tensor] = {}
-    for _ in range(3):
-        for batch in data.train_dataloader():
+    loader = data.train_dataloader()
+    for _ in range(6):  # epochs
+        for batch in loader:
             for i, x, v in zip(batch.ids.tolist(), batch.x, batch.variant.tolist(), strict=True):
                 assert torch.equal(seen.setdefault((i, v), x), x)
     assert {v for _, v in seen} == {0, 1, 2}

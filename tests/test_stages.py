@@ -14,7 +14,7 @@ from fitnets.components import build
 from fitnets.runs import Run, ensure, folder_of, plan, read_result, with_parents
 from fitnets.stages.kd import KDModule
 from fitnets.train import make_trainer
-from tests.conftest import composed, go
+from tests.conftest import composed, go, plan_parents
 
 CPU = torch.device("cpu")
 
@@ -33,13 +33,9 @@ def differing(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> set[str
     return {name for name in a if not torch.equal(a[name], b[name])}
 
 
-def parents_of(run: Run, runs_dir: Path) -> dict[str, Path]:
-    return {role: folder_of(parent, runs_dir) for role, parent in run.parents.items()}
-
-
 def module_of(run: Run, runs_dir: Path) -> tuple[Any, Any]:
     """The stage's module before training, and its data."""
-    parents = parents_of(run, runs_dir)
+    parents = plan_parents(run, runs_dir)
     data = make_data(run, parents)
     return make_module(run, data, parents, CPU), data
 
@@ -274,7 +270,7 @@ def test_the_teacher_is_in_no_checkpoint_and_no_optimizer(compared, tmp_path: Pa
 def test_load_teacher_gives_the_trained_one(compared) -> None:
     cfg, runs_dir = compared
     run = with_parents(plan(cfg | {"stage": {"name": "teacher"}}))[-1]
-    teacher, data = load_teacher(folder_of(run, runs_dir)), make_data(run, parents_of(run, runs_dir))
+    teacher, data = load_teacher(folder_of(run, runs_dir)), make_data(run, plan_parents(run, runs_dir))
     batch = next(iter(data.test_dataloader()))
     accuracy = (teacher(batch.x).argmax(1) == batch.y).float().mean().item()
     assert accuracy == pytest.approx(read_result(run, runs_dir)["test_accuracy"])
@@ -357,7 +353,7 @@ def test_agreement_and_kl_come_with_every_kd_result(compared) -> None:
         result = read_result(run, runs_dir)
         student = load_student(folder_of(run, runs_dir))
         teacher = load_teacher(folder_of(run.parents["teacher"], runs_dir))
-        batch = next(iter(make_data(run, parents_of(run, runs_dir)).test_dataloader()))
+        batch = next(iter(make_data(run, plan_parents(run, runs_dir)).test_dataloader()))
         with torch.no_grad():
             s, t = student(batch.x).log_softmax(1), teacher(batch.x).log_softmax(1)
         agreement = (s.argmax(1) == t.argmax(1)).float().mean().item()
@@ -428,7 +424,7 @@ def test_arms_get_the_same_number_of_updates_in_the_same_order(compared) -> None
     for run in plan(cfg):
         if run.seed == 0:
             updates[run.arm] += read_result(run, runs_dir)["updates"]
-            loader = make_data(run, parents_of(run, runs_dir)).train_dataloader()
+            loader = make_data(run, plan_parents(run, runs_dir)).train_dataloader()
             orders[run.arm] += [batch.ids.tolist() for _ in range(run.spec["epochs"]) for batch in loader]
     assert set(updates.values()) == {5 * 18}
     assert orders["backprop"] == orders["kd"] == orders["fitnet"]
