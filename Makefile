@@ -2,7 +2,7 @@
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup run check test test-all results clean
+.PHONY: help setup run check test test-all peers results clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -24,11 +24,16 @@ test: check  ## lint, types and the default tests
 test-all: check  ## the same with the slow tests
 	$(BIN)/pytest -m "slow or not slow"
 
+peers: $(STAMP)  ## torchdistill in .venv-peers/, for scripts/benchmark.py (its torchvision would break .venv)
+	test -x .venv-peers/bin/python || $(BIN)/python -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check 'torchdistill>=1.1.5,<1.2' \
+	  'torch>=2.6,<2.14' torchvision pyyaml safetensors
+
 results: $(STAMP)  ## tables and plots of the paper's experiments from what is on disk in runs/ (scripts/reproduce.py trains)
 	@for table in mnist cifar10 depth pairs; do $(BIN)/python scripts/reproduce.py $$table --only-table $(REPRODUCE) || true; done
 
 clean:  ## remove the environment and caches (never runs/)
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(STAMP): pyproject.toml
 	@python=; for p in python3 python3.13 python3.12 python3.11; do \

@@ -23,7 +23,8 @@ from fitnets.stages.joint import JointBackprop, JointKD
 from fitnets.stages.kd import KDModule
 from fitnets.stages.teacher import FrozenTeacher
 
-AS_USUAL = {"channels_last": "auto", "answers_at": "device", "answers_gib": 16.0}
+AS_USUAL = {"channels_last": "auto", "fused": "auto", "compile": False, "answers_at": "device", "answers_gib": 16.0}
+COMPILED = ("net", "student", "guided", "regressor", "teacher")  # of a stage's attributes
 PROBED = 512  # training images that decide whether a hint layer is ever negative
 
 
@@ -59,21 +60,21 @@ def make_module(
 ) -> Any:
     """The LightningModule of the run's stage. `options` is the trainer's config: how it is computed."""
     spec, classes, epochs = run.spec, data.num_classes, epochs_of(run, parents)
-    updates = epochs * data.batches_per_epoch
+    updates, recipe = epochs * data.batches_per_epoch, spec["recipe"] | {"fused": options["fused"]}
     if run.stage == "teacher":
         teacher = new_net(spec["teacher"]["net"], spec["teacher"]["init"], run.seed, "teacher", data)
-        return ClassifierModule(laid_out(teacher, options), "teacher", classes, spec["recipe"], updates)
+        return ClassifierModule(laid_out(teacher, options), "teacher", classes, recipe, updates)
     student = laid_out(new_net(spec["student"]["net"], spec["init"]["student"], run.seed, "student", data), options)
     if "hint" in parents:
         student.load_state_dict(load_student(parents["hint"]).state_dict(), strict=True)
     if run.stage == "label_hint":
         layer, head = label_head(run, data, student, spec["guided_layer"])
         trained = guided_parameters(student, layer, data.input_shape)
-        return ClassifierModule(Cut(student, layer), "student", classes, spec["recipe"], updates, head, trained)
+        return ClassifierModule(Cut(student, layer), "student", classes, recipe, updates, head, trained)
     joint = run.stage == "joint"
     if run.stage == "backprop" or spec.get("task") == "backprop":
         kind = JointBackprop if joint else ClassifierModule
-        module = kind(student, "student", classes, spec["recipe"], updates)
+        module = kind(student, "student", classes, recipe, updates)
         return with_side(module, run, data, student, None, None) if joint else module
     teacher = laid_out(load_teacher(parents["teacher"]).to(device), options)
     store = Store(parents["teacher"].parent / ".answers", options["answers_at"], options["answers_gib"])
@@ -81,14 +82,23 @@ def make_module(
         layer, regressor, hints, frozen, facts = hint_parts(run, data, student, teacher, store)
         return HintModule(
             *(student, layer, frozen, hints, regressor, spec["hint"]["reduction"], data.input_shape),
-            *(spec["recipe"], updates, facts),
+            *(recipe, updates, facts),
         )
     frozen = FrozenTeacher(teacher)
     kd = (JointKD if joint else KDModule)(
         *(student, frozen, answers_of(run, data, frozen, "", store), classes, spec["temperature"]),
-        *(spec["kd_loss"], epochs, spec["recipe"], updates, scaled_guided(run, data, student)),
+        *(spec["kd_loss"], epochs, recipe, updates, scaled_guided(run, data, student)),
     )
     return with_side(kd, run, data, student, teacher, store) if joint else kd
+
+
+def compiled(module: Any, mode: str | bool) -> Any:
+    """The module, what it runs at each step compiled in place: state_dicts keep their names."""
+    if mode:
+        parts = {id(part): part for name in COMPILED if (part := getattr(module, name, None)) is not None}
+        for part in parts.values():
+            part.compile(mode=None if mode is True else mode)
+    return module
 
 
 def laid_out(net: nn.Module, options: Mapping[str, Any]) -> nn.Module:

@@ -40,6 +40,8 @@ CHOICES = {
     "trainer.images_at": ("device", "disk"),
     "trainer.answers_at": ("device", "memory", "disk"),
     "trainer.channels_last": ("auto", True, False),
+    "trainer.fused": ("auto", False),
+    "trainer.compile": (False, True, "reduce-overhead", "max-autotune"),
     "hint.regressor": ("auto", "strided", "fc"),
     "hint.nonlinearity": ("auto", "relu", "linear", "maxout"),
     "hint.reduction": ("example", "mean", "code"),

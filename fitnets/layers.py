@@ -104,25 +104,30 @@ class _Reached(Exception):
 class Cut(nn.Module):
     """A network that runs up to a named layer and stops there: (B, C, H, W) -> that layer's output.
 
-    The network is shared, not copied; its own forward is unchanged.
+    The network is shared, not copied; its own forward is unchanged. torch.compile sees one graph (a hook that were
+    registered at each call would break it).
     """
 
     def __init__(self, net: nn.Module, layer: str):
         super().__init__()
         self.net = net
         self.layer = layer
+        self.cutting = False
+
+        def stop(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            if self.cutting:
+                raise _Reached(output)
+
+        net.get_submodule(layer).register_forward_hook(stop)
 
     def forward(self, x: Tensor) -> Tensor:
-        def stop(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            raise _Reached(output)
-
-        handle = self.net.get_submodule(self.layer).register_forward_hook(stop)
+        self.cutting = True
         try:
             self.net(x)
         except _Reached as reached:
             return reached.output
         finally:
-            handle.remove()
+            self.cutting = False
         raise LayerError(f"layer {self.layer!r} did not run")
 
 

@@ -1,7 +1,9 @@
 """A stage's optimizer, learning rate schedule and weight bounds, from its recipe."""
 
 import math
+import pkgutil
 from collections.abc import Callable, Iterable, Mapping
+from inspect import signature
 from typing import Any
 
 import torch
@@ -45,7 +47,7 @@ def make_optimizer(
         {"params": [p for p, f in factor.items() if f == value], "lr": lr * value}
         for value in sorted(set(factor.values()), reverse=True)
     ]
-    optimizer = new_optimizer(recipe["optimizer"], groups)
+    optimizer = new_optimizer(recipe["optimizer"], groups, recipe.get("fused", False))
     if recipe.get("max_norm"):
         layers: list[Any] = [module for module in net.modules() if getattr(module, "max_norm", None)]
         bounds = [(layer.weight, layer.max_norm) for layer in layers]
@@ -60,9 +62,15 @@ def make_optimizer(
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
-def new_optimizer(spec: Mapping[str, Any], params: list[Any]) -> torch.optim.Optimizer:
-    """The optimizer that a config describes; options that are null are left out (another recipe's, say)."""
-    return build({key: value for key, value in spec.items() if value is not None}, params)
+def new_optimizer(spec: Mapping[str, Any], params: list[Any], fused: str | bool = False) -> torch.optim.Optimizer:
+    """The optimizer that a config describes; options that are null are left out (another recipe's, say).
+
+    `fused` "auto": an optimizer that has `fused=True` (torch's own) updates all parameters in one kernel.
+    """
+    options = {key: value for key, value in spec.items() if value is not None}
+    if fused == "auto" and "fused" in signature(pkgutil.resolve_name(spec["_target_"])).parameters:
+        options.setdefault("fused", True)
+    return build(options, params)
 
 
 def lr_factor(schedule: str, step: int, steps: int, end: float) -> float:

@@ -75,7 +75,7 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
             trainer.save_checkpoint(partial)
             os.replace(partial, self.folder / "last.ckpt")  # whole or not at all
             self.saved = time.monotonic()
-            self.pause = 50 * (self.saved - now) if self.checkpoint_seconds else 0.0  # saving takes 2 % at the most
+            self.pause = 100 * (self.saved - now) if self.checkpoint_seconds else 0.0  # saving takes 1 % at the most
 
     def _write_history(self) -> None:
         columns = list(dict.fromkeys(name for row in self.history for name in row))

@@ -15,7 +15,7 @@ import yaml
 from safetensors.torch import save_file
 
 from fitnets import __version__, cost
-from fitnets.assemble import epochs_of, make_data, make_module, result_of
+from fitnets.assemble import compiled, epochs_of, make_data, make_module, result_of
 from fitnets.data.module import DataModule
 from fitnets.recorder import Recorder, copied
 from fitnets.runs import Run
@@ -40,6 +40,7 @@ def train(
     write_config(run, data, options, folder)
     with trainer.precision_plugin.forward_context():  # cached answers come out as those at each step would
         module = make_module(run, data, parents, trainer.strategy.root_device, options)
+    module = compiled(module, options["compile"])  # after the answers are cached: they need the teacher once
 
     torch.set_flush_denormal(True)  # the paper's initial weights make numbers so small that a CPU crawls
     torch.manual_seed(derive(run.seed, run.stage))

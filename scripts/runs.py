@@ -4,6 +4,7 @@ python scripts/runs.py                                 every run, children below
 python scripts/runs.py --runs-dir elsewhere
 python scripts/runs.py --remove NAME [NAME ...]        these runs; NAME may be the start of a folder's name
 python scripts/runs.py --remove NAME --with-children   and everything that was trained from them
+python scripts/runs.py --remove-answers                the teachers' cached answers (they are computed again)
 """
 
 import argparse
@@ -91,18 +92,45 @@ def remove(runs_dir: Path, runs: dict[str, dict[str, Any]], names: list[str], wi
     return 0
 
 
+def kept_answers(runs_dir: Path) -> list[Path]:
+    return sorted((runs_dir / ".answers").glob("*.npy"))
+
+
+def remove_answers(runs_dir: Path) -> int:
+    """Remove cached answers; a training that reads them has its own copy or keeps the file open."""
+    from filelock import FileLock, Timeout
+
+    for file in kept_answers(runs_dir):
+        try:
+            with FileLock(file.with_suffix(".lock"), timeout=0):
+                size = file.stat().st_size
+                file.unlink()
+                file.with_suffix(".json").unlink(missing_ok=True)
+        except Timeout:
+            print(f"{file.name} is being filled by another process and is left", file=sys.stderr)
+            continue
+        print(f"removed {file.name} ({size / 2**20:.1f} MiB)")
+    return 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"))
     parser.add_argument("--remove", nargs="+", metavar="NAME", default=[])
     parser.add_argument("--with-children", action="store_true")
+    parser.add_argument("--remove-answers", action="store_true")
     given = parser.parse_args()
+    if given.remove_answers:
+        return remove_answers(given.runs_dir)
     runs = found_runs(given.runs_dir)
     if given.remove:
         return remove(given.runs_dir, runs, given.remove, given.with_children)
     if not runs:
         print(f"no runs in {given.runs_dir}/; `python run.py` makes some, --runs-dir names another folder")
     show(runs)
+    if answers := kept_answers(given.runs_dir):
+        mib = sum(file.stat().st_size for file in answers) / 2**20
+        print(f"{len(answers)} cached answers of teachers: {mib:.1f} MiB (--remove-answers removes them)")
     return 0
 
 

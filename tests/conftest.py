@@ -63,12 +63,13 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], 
     return cfg, runs_dir
 
 
-def faked_images(n: int, size: int, channels: int, seed: int) -> tuple[list[bytes], list[int]]:
-    """PNG files of ten classes, a bright bar in a place of its own for each, with noise."""
+def faked_images(n: int, size: int, channels: int, seed: int, noise: bool = True) -> tuple[list[bytes], list[int]]:
+    """PNG files of ten classes, a bright bar in a place of its own for each, with noise (or small files without)."""
     rng = np.random.default_rng(seed)
     files, labels = [], [i % 10 for i in range(n)]
     for label in labels:
-        image = rng.integers(0, 120, (size, size, channels), dtype=np.uint8)
+        image = rng.integers(0, 120, (size, size, channels) if noise else (1, 1, channels), dtype=np.uint8)
+        image = np.broadcast_to(image, (size, size, channels)).copy()
         image[label * size // 10 : label * size // 10 + 2] += 120
         buffer = io.BytesIO()
         Image.fromarray(image.squeeze()).save(buffer, "PNG")
@@ -76,13 +77,15 @@ def faked_images(n: int, size: int, channels: int, seed: int) -> tuple[list[byte
     return files, labels
 
 
-def faked_parquet(folder: Path, size: int = 8, channels: int = 3, n: int = 60, column: str = "image") -> Path:
+def faked_parquet(
+    folder: Path, size: int = 8, channels: int = 3, n: int = 60, column: str = "image", noise: bool = True
+) -> Path:
     """A folder with train-*.parquet and test-*.parquet, in the layout of the public hub."""
     folder.mkdir(parents=True, exist_ok=True)
     names = [f"class {i}" for i in range(10)]
     features = {column: {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
     for seed, (part, count) in enumerate((("train", n), ("test", n // 2))):
-        files, labels = faked_images(count, size, channels, seed)
+        files, labels = faked_images(count, size, channels, seed, noise)
         images = [{"bytes": file, "path": None} for file in files]
         table = pa.table({column: images, "label": labels})
         table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})

@@ -7,18 +7,18 @@ at all, verified when it is read, and made again where it does not verify.
 import hashlib
 import io
 import json
+import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock
 from safetensors import safe_open
-from safetensors.torch import save_file
 
 from fitnets.data.identity import content, is_folder
 from fitnets.data.images import Images, class_balanced, without
@@ -26,7 +26,8 @@ from fitnets.report.work import tracked
 from fitnets.seeds import derive
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".tif", ".tiff")
-FORMAT = 1  # raise it when the decoded file changes
+GRAYSCALE = ("1", "L", "I;16", "I")  # of Pillow's modes
+FORMAT = 2  # raise it when the decoded file changes
 
 
 class DataError(ValueError):
@@ -204,20 +205,7 @@ def _decoded_once(
     with FileLock(file.with_suffix(".lock")):
         if not _verified(file):
             parts, names = read()
-            channels = 0  # grayscale only where every image of both parts is
-            tensors = {}
-            for part, encoded in parts.items():
-                tensors[part], tensors[f"{part}_labels"] = (
-                    _decode(encoded, part, size, path),
-                    torch.tensor(encoded.labels),
-                )
-                channels = max(channels, tensors[part].shape[1])
-            for part in parts:
-                tensors[part] = tensors[part].expand(-1, channels, -1, -1).contiguous()
-            shapes = {tuple(tensors[part].shape[1:]) for part in parts}
-            if len(shapes) > 1:
-                raise DataError(f"{path}: train and test images differ in shape {shapes}; type dataset.size=32")
-            _write(file, tensors, names)
+            _decode(file, parts, names, size, path)
     with safe_open(file, "pt") as opened:
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         names = tuple(json.loads(opened.metadata()["class_names"]))
@@ -229,41 +217,89 @@ def _decoded_once(
     return Images(train[kept], labels[kept], train[test], labels[test], names)
 
 
-def _decode(part: Part, name: str, size: int | None, path: str) -> torch.Tensor:
-    """uint8 (N, C, H, W); C is 1 where all images are grayscale, else 3."""
+def _decode(file: Path, parts: dict[str, Part], names: tuple[str, ...], size: int | None, path: str) -> None:
+    """Decode image by image into a safetensors file that is mapped, so that the set need not fit in memory.
+
+    uint8 (N, C, H, W) for each part, and its labels; C is 1 where all images of all parts are grayscale, else 3.
+    """
     import numpy as np
-    from PIL import Image
 
-    first, arrays = None, []
-    what = f"decoding {path}, {name} part: {len(part.images):,} images"
-    for i in tracked(range(len(part.images)), what, quiet=len(part.images) < 2000):
-        try:
-            image: Any = Image.open(io.BytesIO(part.images[i]()))
-            image = image.convert("L" if image.mode in ("1", "L", "I;16", "I") else "RGB")
-        except Exception as error:
-            raise DataError(f"{part.where(i)} of {path} cannot be decoded: {error}; restore that file") from error
-        if size is not None and image.size != (size, size):
-            image = image.resize((size, size), Image.Resampling.BICUBIC)
-        first = first or image.size
-        if image.size != first:
-            raise DataError(
-                f"{path} has images of different sizes ({first[0]}x{first[1]}, and {image.size[0]}x{image.size[1]} "
-                f"in {part.where(i)}): type dataset.size=32"
-            )
-        array = np.asarray(image)
-        arrays.append(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
-    channels = max(len(array) for array in arrays)
-    stacked = np.stack([np.broadcast_to(array, (channels, *array.shape[1:])) for array in arrays])
-    return torch.from_numpy(stacked)
-
-
-def _write(file: Path, tensors: dict[str, torch.Tensor], names: tuple[str, ...]) -> None:
+    channels = 1 if all(_is_gray(part, i, path) for part in parts.values() for i in range(len(part.images))) else 3
+    shape = _shape_of(parts, size, path)
+    sizes = {name: len(part.images) for name, part in parts.items()}
+    header: dict[str, Any] = {"__metadata__": {"class_names": json.dumps(names)}}
+    start = 0
+    for name, count in sizes.items():
+        for key, kind, of_one in ((f"{name}_labels", "I64", [8]), (name, "U8", [channels, *shape])):
+            end = start + count * math.prod(of_one)
+            header[key] = {"dtype": kind, "shape": [count, *(of_one if kind == "U8" else [])]}
+            header[key]["data_offsets"] = [start, end]
+            start = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # safetensors wants its data aligned
     unfinished = file.with_suffix(".partial")
-    save_file(tensors, unfinished, {"class_names": json.dumps(names)})
+    with open(unfinished, "wb") as opened:
+        opened.write(len(text).to_bytes(8, "little") + text)
+        opened.truncate(8 + len(text) + start)
+    for name, part in parts.items():
+        at = {key: 8 + len(text) + header[key]["data_offsets"][0] for key in (name, f"{name}_labels")}
+        labels = np.memmap(unfinished, "<i8", "r+", at[f"{name}_labels"], (sizes[name],))
+        labels[:] = part.labels
+        rows = np.memmap(unfinished, np.uint8, "r+", at[name], (sizes[name], channels, *shape))
+        what = f"decoding {path}, {name} part: {sizes[name]:,} images"
+        for i in tracked(range(sizes[name]), what, quiet=sizes[name] < 2000):
+            rows[i] = _pixels(part, i, channels, shape, size, path)
+        rows.flush()
+        labels.flush()
     with open(unfinished, "rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
     os.replace(unfinished, file)
     file.with_suffix(".sha256").write_text(digest)
+
+
+def _shape_of(parts: dict[str, Part], size: int | None, path: str) -> tuple[int, int]:
+    """(H, W) of every image: `size`, or what the first image has."""
+    return (size, size) if size is not None else _image(parts["train"], 0, path).size[::-1]
+
+
+def _pixels(part: Part, i: int, channels: int, shape: tuple[int, int], size: int | None, path: str) -> Any:
+    """One image as uint8 (C, H, W)."""
+    import numpy as np
+    from PIL import Image
+
+    image = _image(part, i, path).convert("L" if channels == 1 else "RGB")
+    if size is not None and image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BICUBIC)
+    if image.size[::-1] != shape:
+        raise DataError(
+            f"{path} has images of different sizes ({shape[1]}x{shape[0]}, and {image.size[0]}x{image.size[1]} "
+            f"in {part.where(i)}): type dataset.size=32"
+        )
+    array = np.asarray(image)
+    return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+
+
+def _image(part: Part, i: int, path: str) -> Any:
+    """The decoded image, grayscale or colour."""
+    with _readable(part, i, path) as image:
+        return image.convert("L" if image.mode in GRAYSCALE else "RGB")
+
+
+def _is_gray(part: Part, i: int, path: str) -> bool:
+    """Judged by the file's head alone."""
+    with _readable(part, i, path) as image:
+        return image.mode in GRAYSCALE
+
+
+@contextmanager
+def _readable(part: Part, i: int, path: str) -> Iterator[Any]:
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(part.images[i]())) as image:
+            yield image
+    except Exception as error:
+        raise DataError(f"{part.where(i)} of {path} cannot be decoded: {error}; restore that file") from error
 
 
 def _verified(file: Path) -> bool:

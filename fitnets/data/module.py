@@ -169,6 +169,9 @@ class DataModule(LightningDataModule):
         self.train_batches.done = self.batches_done
         return self.train_batches
 
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        return batch  # it was made there
+
     def state_dict(self) -> dict[str, int]:
         """The position in the data order. (Lightning restores a loader's own state in mid-epoch only.)"""
         return self.train_batches.state_dict()

@@ -90,8 +90,10 @@ def fitted(spec: Mapping[str, Any], images: Tensor, index: Tensor, cache_dir: st
     """
     options = {key: value for key, value in spec.items() if key not in ("name", "fit_on")}
 
+    rows = max(1, min(4096, 2**22 // images[0].numel()))  # a part takes 32 MiB in double precision
+
     def parts() -> Iterable[Tensor]:
-        return (images[part] for part in index.split(4096))
+        return (images[part] for part in index.split(rows))
 
     if cache_dir is None or images[0].numel() < 1024 or "zca" not in options["_target_"]:
         return build(options, parts)

@@ -14,7 +14,7 @@ from fitnets.data.module import Batch
 from fitnets.losses import hard_cross_entropy, hinton_loss, kd_loss, soft_cross_entropy
 from fitnets.optim import make_optimizer
 from fitnets.stages.answers import Answers
-from fitnets.stages.classify import label_metrics, update_label_metrics
+from fitnets.stages.classify import label_metrics, log_once, update_label_metrics
 from fitnets.stages.means import Means
 from fitnets.stages.teacher import FrozenTeacher, outside_tree
 
@@ -96,8 +96,10 @@ class KDModule(LightningModule):
         logits = self.student(batch.x)
         update_label_metrics(self.val_metrics, logits, batch.y)
         update_match_metrics(self.val_match, logits, self.answers(batch))
-        self.log_dict(self.val_metrics)
-        self.log_dict(self.val_match)
+
+    def on_validation_epoch_end(self) -> None:
+        log_once(self, self.val_metrics)
+        log_once(self, self.val_match)
 
     def test_step(self, batch: Batch, _batch_number: int) -> None:
         logits = self.student(batch.x)
