@@ -162,15 +162,22 @@ def test_scripts_runs_lists_lineage_and_removes(tmp_path: Path) -> None:
             [sys.executable, str(ROOT / "scripts" / "runs.py"), *words], cwd=tmp_path, capture_output=True, text=True
         )
 
-    lines = script().stdout.splitlines()
+    def listed() -> list[str]:
+        return [line for line in script().stdout.splitlines() if "cached answers" not in line]
+
+    lines = listed()
     assert [line.split("-")[0] for line in lines] == ["teacher", "  hint", "    kd"]
     assert "test " in lines[0] and "R2" in lines[1]
     refused = script("--remove", "hint")
-    assert refused.returncode == 2 and "kd-thin_deep" in refused.stderr and len(script().stdout.splitlines()) == 3
+    assert refused.returncode == 2 and "kd-thin_deep" in refused.stderr and len(listed()) == 3
     with FileLock(next((tmp_path / "runs" / ".locks").glob("kd-*"))):
         held = script("--remove", "kd-")
-        assert held.returncode == 2 and "is being trained" in held.stderr and len(script().stdout.splitlines()) == 3
+        assert held.returncode == 2 and "is being trained" in held.stderr and len(listed()) == 3
     unknown = script("--remove", "nope")
     assert unknown.returncode == 2 and "fits 0 runs" in unknown.stderr
     assert script("--remove", "hint", "--with-children").returncode == 0
-    assert [line.split("-")[0] for line in script().stdout.splitlines()] == ["teacher"]
+    assert [line.split("-")[0] for line in listed()] == ["teacher"]
+
+    assert "2 cached answers of teachers" in script().stdout
+    assert script("--remove-answers").stdout.count("removed ") == 2
+    assert "cached answers" not in script().stdout and len(listed()) == 1
