@@ -87,7 +87,7 @@ def run(cfg: dict[str, Any], overrides: list[str]) -> float | None:
     if not to_train:
         console.print("Nothing to train: every stage was done before (fresh=true trains again).")
 
-    if cfg["stage"]["name"] == "compare":
+    if cfg["stage"]["name"] in ("compare", "controls"):
         from fitnets.report.compare import report
 
         report(cfg, named, results, runs_dir, console, overrides)

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fitnets import cost
 from fitnets.components import build
-from fitnets.data.module import DataModule
+from fitnets.data.module import EVAL_BATCH, NO_AUGMENTATION, NO_CURRICULUM, DataModule
 from fitnets.layers import Cut, declared_nonlinearity, guided_parameters, plan_regressor, resolve_layer
 from fitnets.load import build_net, load_student, load_teacher
 from fitnets.runs import Run
@@ -25,6 +26,7 @@ from fitnets.stages.teacher import FrozenTeacher
 
 AS_USUAL = {"channels_last": "auto", "fused": "auto", "compile": False, "answers_at": "device", "answers_gib": 16.0}
 COMPILED = ("net", "student", "guided", "regressor", "teacher")  # of a stage's attributes
+SCORES = "scores.safetensors"  # of a score run: difficulty (N,) by sample id, NaN where there is none
 PROBED = 512  # training images that decide whether a hint layer is ever negative
 
 
@@ -39,19 +41,25 @@ def result_of(folder: Path) -> dict[str, Any]:
 
 def make_data(run: Run, parents: dict[str, Path]) -> DataModule:
     """The run's data; a KD stage goes on in the data order where its hint stage ended."""
+    epochs, spec = epochs_of(run, parents), run.spec
     data = DataModule(
         run.spec["dataset"] | run.where,
         run.spec["split_seed"],
-        run.spec["recipe"]["batch_size"],
+        run.spec["recipe"]["batch_size"] if "recipe" in run.spec else EVAL_BATCH,
         seed=run.seed,
         labels=run.spec.get("labels", "all"),
         only_labelled=run.stage in ("backprop", "label_hint") or run.spec.get("task") == "backprop",
         first_epoch=result_of(parents["hint"])["epochs"] if "hint" in parents else 0,
         preprocess=run.spec["preprocess"],
-        augment=run.spec["augment"],
-        train_on=run.spec.get("train_on", "train"),
+        augment=spec.get("augment", NO_AUGMENTATION),
+        train_on=spec.get("train_on", "train"),
+        curriculum=spec.get("curriculum", NO_CURRICULUM),
+        difficulty=load_file(parents["score"] / SCORES)["difficulty"] if "score" in parents else None,
+        held_out=tuple(spec["held_out"]) if "held_out" in spec else None,
+        updates_per_epoch=spec.get("updates_per_epoch"),
     )
     data.setup()
+    data.updates = epochs * data.batches_per_epoch
     return data
 
 
@@ -60,7 +68,7 @@ def make_module(
 ) -> Any:
     """The LightningModule of the run's stage. `options` is the trainer's config: how it is computed."""
     spec, classes, epochs = run.spec, data.num_classes, epochs_of(run, parents)
-    updates, recipe = epochs * data.batches_per_epoch, spec["recipe"] | {"fused": options["fused"]}
+    updates, recipe = data.updates, spec["recipe"] | {"fused": options["fused"]}
     if run.stage == "teacher":
         teacher = new_net(spec["teacher"]["net"], spec["teacher"]["init"], run.seed, "teacher", data)
         return ClassifierModule(laid_out(teacher, options), "teacher", classes, recipe, updates)

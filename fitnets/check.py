@@ -9,6 +9,7 @@ import pkgutil
 from collections.abc import Callable
 from typing import Any
 
+from fitnets.check_curriculum import check_curriculum
 from fitnets.components import problem_with
 from fitnets.data.identity import problem_with_path
 from fitnets.data.variants import how_answered, variants_of
@@ -26,7 +27,7 @@ GROUPS = (  # keys that have parts of their own
 )
 
 CHOICES = {
-    "stage.name": ("teacher", "hint", *ARMS, "compare"),
+    "stage.name": ("teacher", "hint", *ARMS, "compare", "score", "controls"),
     "kd_loss.name": ("paper", "code", "hinton"),
     "lr_schedule": LR_SCHEDULES,
     "max_norm": (True, False),
@@ -50,7 +51,7 @@ CHOICES = {
     "trainer.accelerator": ("auto", "cpu", "gpu"),
     "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
     "logger.name": ("csv",),
-    "curriculum.name": ("none",),
+    "curriculum.name": ("none", "easy_to_hard", "hard_to_easy", "random", "self_paced"),
     "fresh": (True, False),
     "dry_run": (True, False),
 }
@@ -64,6 +65,7 @@ NUMBERS: dict[str, tuple[str, Callable[[float], bool], str]] = {  # key -> what 
     "guided_lr_scale": ("a number >= 0", lambda v: v >= 0, "1.0"),
     "dropout": ("a number >= 0 and < 1", lambda v: 0 <= v < 1, "0.2"),
     "dataset.val_fraction": ("a number > 0 and < 1", lambda v: 0 < v < 1, "0.2"),
+    "dataset.label_noise": ("a number >= 0 and < 1", lambda v: 0 <= v < 1, "0.4"),
     "trainer.answers_gib": ("a number > 0", lambda v: v > 0, "16"),
     "trainer.checkpoint_seconds": ("a number >= 0", lambda v: v >= 0, "0.5"),
 }
@@ -91,7 +93,8 @@ WHOLE = {  # key -> smallest value
 }
 
 
-NULL_OR_WHOLE = {"trainer.threads": 2, "augment.variants": 16, "patience": 100, "epochs.teacher": 30}  # key -> example
+NULL_OR_WHOLE = {"trainer.threads": 2, "augment.variants": 16, "patience": 100, "epochs.teacher": 30}
+NULL_OR_WHOLE |= {"updates_per_epoch": 2}  # key -> example
 
 OPTIONAL_CHOICES = {"dataset.val_split": ("balanced", "last")}
 
@@ -175,8 +178,9 @@ def check_config(cfg: dict[str, Any]) -> list[str]:
         problems.append(
             f"dataset.labels {_given(labels)}; it must be all or a whole number >= 1: type dataset.labels=50"
         )
-    if cfg["stage"]["name"] == "compare":
+    if cfg["stage"]["name"] in ("compare", "controls"):
         problems += _check_comparison(cfg)
+    problems += check_curriculum(cfg)
     for key in COMPONENTS:
         target = _get(cfg, key)["_target_"]
         if problem := problem_with(target):
@@ -190,6 +194,8 @@ def _check_comparison(cfg: dict[str, Any]) -> list[str]:
     whole = isinstance(seeds, list) and all(_is_whole(seed) and seed >= 0 for seed in seeds)
     if not whole or len(seeds) < 2 or len(set(seeds)) < len(seeds):
         problems.append(f"seeds is {seeds!r}; it must be 2 or more different whole numbers: type seeds=[0,1,2]")
+    if cfg["stage"]["name"] == "controls":
+        return problems
     fine = isinstance(arms, list) and arms and all(arm in known for arm in arms)
     if not fine or len(set(arms)) < len(arms):
         listed = " | ".join(known)
@@ -227,10 +233,12 @@ def check_nets(cfg: dict[str, Any]) -> list[str]:
             f"dataset.labels is {labels}; {name} has {classes} classes and {len(train)} training images: "
             f"type dataset.labels=N with N from {classes} to {len(train)}, or all"
         )
-    stage = cfg["stage"]["name"]
+    stage = cfg["stage"]["arm"] if cfg["stage"]["name"] == "controls" else cfg["stage"]["name"]
+    needs = cfg["curriculum"]["score"]["needs"] if "score" in cfg["curriculum"] else "nothing"
     nets = {}
     for role in ("teacher", "student"):
         needed = stage != "teacher" if role == "student" else not stage.endswith("backprop")
+        needed = needed or needs in ("teacher", "hint")
         if needed:
             nets[role] = _try_net(role, cfg[role]["net"], input_shape, classes, problems)
             key = "teacher.init" if role == "teacher" else "init.student"
@@ -242,10 +250,16 @@ def check_nets(cfg: dict[str, Any]) -> list[str]:
     ):
         _try_optimizer(key, spec, problems)
     _try_call("lambda_schedule", cfg["lambda_schedule"], problems, 0, 1)
+    for part, known in (("pacing", (0, 1, 1)), ("score", (None,))):
+        spec = cfg["curriculum"].get(part, {})
+        if "_target_" in spec:
+            options = {key: value for key, value in spec.items() if key not in ("name", "needs")}
+            _try_call(f"curriculum.{part}", options, problems, *known)
     _try_call("preprocess", {k: v for k, v in cfg["preprocess"].items() if k not in ("name", "fit_on")}, problems, None)
     if stage in ("kd", "compare") and cached_gib(cfg, len(train), len(val), (classes,)) > cfg["trainer"]["answers_gib"]:
         problems.append(_too_small(cfg, len(train), len(val), (classes,)))
-    if stage in ("teacher", "backprop", "kd") or None in nets.values() or len(nets) < 2:
+    hints = needs == "hint" or stage not in ("teacher", "backprop", "kd", "score")
+    if not hints or None in nets.values() or len(nets) < 2:
         return problems
     shapes = []
     for role in ("teacher", "student"):

@@ -17,12 +17,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from fitnets.components import source_hash, targets
-from fitnets.data.identity import content
+from fitnets.data.identity import content, content_of_file
 from fitnets.data.variants import how_answered
 
 # Raise a number by hand when the code behind that stage changes its result: its module, the losses, the layers, the
 # optimizer, the training. A change of fitnets/data/module.py or batches.py concerns all of them.
-STAGE_VERSIONS = {"teacher": 3, "backprop": 3, "hint": 3, "kd": 3, "label_hint": 2, "joint": 2}
+STAGE_VERSIONS = {"teacher": 3, "score": 1, "backprop": 3, "hint": 3, "kd": 3, "label_hint": 2, "joint": 2}
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class Run:
 
     @property
     def net_name(self) -> str:
+        if self.stage == "score":
+            return self.spec["score"]["name"]
         return self.spec["teacher" if self.stage == "teacher" else "student"]["name"]
 
     @property
@@ -60,13 +62,16 @@ class Run:
 
     @property
     def kind(self) -> str:
+        if self.stage == "score":
+            return f"score {self.net_name}"
         after = f" after {self.parents['hint'].stage}" if "hint" in self.parents else ""
         untrained = " (untrained)" if self.spec["epochs"] == 0 else ""
         return f"{self.stage} {self.net_name}{untrained}{after}"
 
     def __str__(self) -> str:
         again = ", retrained on all" if "found" in self.parents else ""
-        return f"{self.kind} seed {self.seed}{again}"
+        fold = f", without fold {self.spec['held_out'][0]}" if "held_out" in self.spec else ""
+        return f"{self.kind} seed {self.seed}{fold}{again}"
 
 
 def _canonical(value: Any) -> Any:
@@ -88,6 +93,8 @@ ARMS = (  # ways to a trained student, with equal updates
     # our controls: teacher hint and KD in one stage; hints of an untrained teacher; guided half frozen in stage 2
     *("joint_hint_kd", "random_teacher", "frozen_guided"),
 )
+NO_CURRICULUM = {"name": "none"}
+ORDERS = ("iid", "random", "hard_to_easy", "easy_to_hard")  # arms of stage=controls; iid: no curriculum
 
 
 def plan(cfg: dict[str, Any]) -> list[Run]:
@@ -95,11 +102,16 @@ def plan(cfg: dict[str, Any]) -> list[Run]:
 
     `stage` is a trained stage (teacher, backprop, hint, kd) or a plan: `fitnet` is hint then kd, as any arm may be
     named, `compare` is every arm for every seed. Arms get equal updates: those of one stage train epochs.hint +
-    epochs.kd. With `retrain_on_all` each run is followed by its own retraining on train and validation images.
+    epochs.kd. `controls` is one arm (`stage.arm`) in each order of the curriculum for every seed, `score` its score.
+    With `retrain_on_all` each run is followed by its own retraining on train and validation images.
     """
     stage, seed = cfg["stage"]["name"], cfg["seed"]
     if stage == "compare":
         runs = [run for seed in cfg["seeds"] for arm in cfg["stage"]["arms"] for run in arm_runs(cfg, arm, seed)]
+    elif stage == "controls":
+        runs = [run for seed in cfg["seeds"] for order in cfg["stage"]["orders"] for run in in_order(cfg, order, seed)]
+    elif stage == "score":
+        runs = [score_run(cfg)]
     elif stage == "teacher":
         runs = [teacher_run(cfg)]
     elif stage == "hint":
@@ -142,6 +154,42 @@ def arm_runs(cfg: dict[str, Any], arm: str, seed: int) -> list[Run]:
     return [replace(run, arm=arm) for run in runs]
 
 
+def in_order(cfg: dict[str, Any], order: str, seed: int) -> list[Run]:
+    """The stages of `stage.arm` with the curriculum's samples in that order, or without curriculum (iid)."""
+    curriculum = NO_CURRICULUM if order == "iid" else cfg["curriculum"] | {"order": {"name": order}}
+    return [replace(run, arm=order) for run in arm_runs(cfg | {"curriculum": curriculum}, cfg["stage"]["arm"], seed)]
+
+
+def score_run(cfg: dict[str, Any]) -> Run:
+    """How hard each training sample is, by `curriculum.score`; what it needs is trained before, without curriculum.
+
+    All labels are used, as a teacher uses them; one score serves every seed, stage and order.
+    """
+    score = cfg["curriculum"]["score"]
+    cfg = cfg | {"curriculum": NO_CURRICULUM, "keep": "last", "patience": None, "updates_per_epoch": None}
+    cfg["dataset"] = cfg["dataset"] | {"labels": "all"}
+    spec = _common(cfg) | {"score": {key: value for key, value in score.items() if key != "needs"}}
+    if score["name"] == "file":
+        spec["score"] |= {"content": content_of_file(score["path"])}
+    parents: dict[str, Run] = {}
+    if score["needs"] == "teacher":
+        parents["teacher"] = teacher_run(cfg)
+    elif score["needs"] in ("student", "history", "folds"):
+        first = backprop_run(cfg | {"epochs": cfg["epochs"] | {"hint": 0, "kd": score["epochs"]}}, score["seed"])
+        if score["needs"] == "folds":
+            for repeat in range(score["repeats"]):
+                for fold in range(score["folds"]):
+                    held_out = first.spec | {"held_out": [fold, score["folds"], repeat]}
+                    parents[f"fold{fold}_{repeat}"] = replace(first, seed=score["seed"] + repeat, spec=held_out)
+        else:
+            history = {"history": True} if score["needs"] == "history" else {}
+            parents["student"] = replace(first, spec=first.spec | history)
+    elif score["needs"] == "hint":
+        parents["hint"] = hint_run(cfg | {"epochs": cfg["epochs"] | {"hint": score["epochs"]}}, score["seed"])
+    parents = {role: replace(parent, arm="score") for role, parent in parents.items()}
+    return Run("score", "score", cfg["split_seed"], spec | {"epochs": 0}, parents, _where(cfg))
+
+
 def teacher_run(cfg: dict[str, Any], untrained: bool = False) -> Run:
     """On all labels, with the recipe in its own YAML: nothing that concerns the student moves it."""
     teacher = {key: cfg["teacher"][key] for key in ("name", "net", "init")}
@@ -154,14 +202,14 @@ def teacher_run(cfg: dict[str, Any], untrained: bool = False) -> Run:
 def backprop_run(cfg: dict[str, Any], seed: int, hint: Run | None = None) -> Run:
     spec = _common(cfg) | _student(cfg) | {"labels": cfg["dataset"]["labels"]}
     spec["epochs"] = cfg["epochs"]["kd"] if hint else _both(cfg)
-    return Run("backprop", "backprop", seed, spec, {"hint": hint} if hint else {}, _where(cfg))
+    return Run("backprop", "backprop", seed, spec, ({"hint": hint} if hint else {}) | _score(cfg), _where(cfg))
 
 
 def label_hint_run(cfg: dict[str, Any], seed: int) -> Run:
     """The guided half trained on labels through a classifier of its own, in the place of the hint stage."""
     spec = _common(cfg) | _student(cfg | {"keep": "best"})
     spec |= {"labels": cfg["dataset"]["labels"], "guided_layer": str(cfg["hint"]["student_layer"])}
-    return Run("label_hint", "label_hint", seed, spec | {"epochs": cfg["epochs"]["hint"]}, {}, _where(cfg))
+    return Run("label_hint", "label_hint", seed, spec | {"epochs": cfg["epochs"]["hint"]}, _score(cfg), _where(cfg))
 
 
 def joint_run(cfg: dict[str, Any], seed: int, side: str, task: str) -> Run:
@@ -178,7 +226,7 @@ def hint_run(cfg: dict[str, Any], seed: int, untrained: bool = False) -> Run:
     """
     spec = _common(cfg) | _student(cfg | {"keep": "best"})
     spec |= {"hint": _hint(cfg), **_answers(cfg), "epochs": cfg["epochs"]["hint"]}
-    return Run("hint", "fitnet", seed, spec, {"teacher": teacher_run(cfg, untrained)}, _where(cfg))
+    return Run("hint", "fitnet", seed, spec, {"teacher": teacher_run(cfg, untrained)} | _score(cfg), _where(cfg))
 
 
 def kd_run(cfg: dict[str, Any], seed: int, hint: Run | None = None) -> Run:
@@ -189,7 +237,7 @@ def kd_run(cfg: dict[str, Any], seed: int, hint: Run | None = None) -> Run:
     spec["epochs"] = cfg["epochs"]["kd"] if hint else _both(cfg)
     if hint:
         spec["guided_lr_scale"] = cfg["guided_lr_scale"]
-    parents = {"teacher": teacher_run(cfg)} | ({"hint": hint} if hint else {})
+    parents = {"teacher": teacher_run(cfg)} | ({"hint": hint} if hint else {}) | _score(cfg)
     return Run("kd", "fitnet" if hint else "kd", seed, spec, parents, _where(cfg))
 
 
@@ -199,6 +247,8 @@ def _both(cfg: dict[str, Any]) -> int:
 
 def _common(cfg: dict[str, Any]) -> dict[str, Any]:
     dataset = {key: value for key, value in cfg["dataset"].items() if key not in ("labels", "path", "cache_dir")}
+    if not dataset["label_noise"]:
+        del dataset["label_noise"]
     if "path" in cfg["dataset"]:
         dataset["content"] = content(cfg["dataset"]["path"])
     return {
@@ -226,12 +276,36 @@ def _hint(cfg: dict[str, Any]) -> dict[str, Any]:
 def _student(cfg: dict[str, Any]) -> dict[str, Any]:
     return {
         "student": cfg["student"],
-        "curriculum": cfg["curriculum"],
+        "curriculum": _curriculum(cfg),
         "init": cfg["init"],
         "augment": {key: cfg["augment"][key] for key in ("flip", "crop", "variants")},
         "patience": cfg["patience"],
         "recipe": {key: cfg[key] for key in RECIPE},
-    }
+    } | ({"updates_per_epoch": cfg["updates_per_epoch"]} if cfg["updates_per_epoch"] else {})
+
+
+def _curriculum(cfg: dict[str, Any]) -> dict[str, Any]:
+    """What of the curriculum decides a training, however it was typed; the score, where it is fixed, is a parent."""
+    given = cfg["curriculum"]
+    if given["name"] == "none":
+        return given
+    order = given["order"]["name"]
+    score = (
+        {} if order == "random" else {"score": given["score"] if is_dynamic(cfg) else {"name": given["score"]["name"]}}
+    )
+    return {"name": order, **score, **{key: given[key] for key in ("order", "pacing", "balanced")}}
+
+
+def is_dynamic(cfg: dict[str, Any]) -> bool:
+    """Whether samples are scored anew while the student is trained (self-paced)."""
+    return cfg["curriculum"]["name"] != "none" and cfg["curriculum"]["score"]["needs"] == "current_loss"
+
+
+def _score(cfg: dict[str, Any]) -> dict[str, Run]:
+    """The score among a student's parents; a random order and a dynamic score need none."""
+    if cfg["curriculum"]["name"] == "none" or cfg["curriculum"]["order"]["name"] == "random" or is_dynamic(cfg):
+        return {}
+    return {"score": score_run(cfg)}
 
 
 # -------------------------------------------------------------------------------------------- store

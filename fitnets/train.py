@@ -18,8 +18,11 @@ from fitnets import __version__, cost
 from fitnets.assemble import compiled, epochs_of, make_data, make_module, result_of
 from fitnets.data.module import DataModule
 from fitnets.recorder import Recorder, copied
+from fitnets.report.curriculum import pool_picture
 from fitnets.runs import Run
 from fitnets.seeds import derive
+from fitnets.stages.observers import observers
+from fitnets.stages.score import score
 
 PREPROCESS = "preprocess.safetensors"
 
@@ -31,11 +34,15 @@ def train(
 
     `options` is the trainer's config: what decides nothing but where and how the work is done.
     """
+    if run.stage == "score":
+        score(run, folder, parents, options)
+        return
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     folder.mkdir(parents=True, exist_ok=True)
-    trainer, recorder = make_trainer(run, folder, epochs_of(run, parents), options, callbacks)
     data = make_data(run, parents)
+    watching = [*callbacks, *observers(run, data, folder)]
+    trainer, recorder = make_trainer(run, folder, epochs_of(run, parents), options, watching)
     data.move_to(trainer.strategy.root_device, images=options["images_at"] == "device")
     write_config(run, data, options, folder)
     with trainer.precision_plugin.forward_context():  # cached answers come out as those at each step would
@@ -58,6 +65,8 @@ def train(
     for name, net in module.nets.items():
         tensors = {key: value.contiguous() for key, value in copied(net.state_dict()).items()}
         save_file(tensors, folder / f"{name}.safetensors")
+    if data.curriculum["name"] != "none":
+        pool_picture(run, data, recorder.history, folder / "curriculum.png")
     net = module.nets.get("student", module.nets.get("teacher"))
     result = {
         "stage": run.stage,
@@ -80,6 +89,7 @@ def train(
         "train_on": run.spec.get("train_on", "train"),
         "answers": run.spec.get("answers"),
         "augment": run.spec["augment"],
+        "curriculum": run.spec.get("curriculum", {"name": "none"})["name"],
         "params": cost.parameters(net),
         "multiplications": cost.multiplications(net, data.input_shape),
         "updates": trainer.global_step,

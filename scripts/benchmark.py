@@ -3,9 +3,10 @@
 python scripts/benchmark.py --json FILE            everything, at 1 and 2 threads (under 10 minutes on 2 cores)
 python scripts/benchmark.py --only steps --threads 1
 
-Whatever is compared runs in turn, several rounds, and medians are taken. Trainings go through `fitnets.train.train`,
-which is what `python run.py` calls, with the progress display and the recorder. Images are random: speed does not
-see them. `make peers` installs the peers in an environment of their own; one that is missing has no ratio.
+Whatever is compared takes turns, a step each where it runs in this process, and medians are taken. Trainings go
+through `fitnets.train.train`, which is what `python run.py` calls, with the progress display and the recorder. Images
+are random: speed does not see them. `make peers` installs the peers in an environment of their own; one that is
+missing has no ratio.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -26,6 +28,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as run.py has it
 import torch
 import torch.nn.functional as F
 import yaml
@@ -38,6 +41,7 @@ from rich.table import Table
 from torch import Tensor
 
 from fitnets.assemble import make_data, make_module
+from fitnets.data.curriculum import GrowingPool
 from fitnets.data.images import Images
 from fitnets.losses import hard_cross_entropy, hint_loss, kd_loss, linear, soft_cross_entropy
 from fitnets.report.progress import StageProgress
@@ -46,8 +50,9 @@ from fitnets.train import hardware, train, versions
 
 ROOT = Path(__file__).parent.parent
 PEERS = ROOT / ".venv-peers" / "bin" / "python"
-ROUNDS = 3
-STEP_ROUNDS = 2
+ROUNDS = 3  # of whole commands
+PEER_ROUNDS = 2
+EPOCHS = 6  # of STEPS each; the first one warms up
 BATCH = 128
 STEPS = 4  # an epoch of the 32x32 pairs
 PAIRS = {
@@ -55,16 +60,17 @@ PAIRS = {
     "maxout_cifar-fitnet1": ["teacher=maxout_cifar", "student=fitnet1", "hint=middle"],
 }
 NOISE = ["dataset._target_=benchmark.noise", "dataset.name=noise", "~dataset.test_fraction", "augment=flip"]
-SWEEP = ["epochs.teacher=8", "epochs.hint=5", "epochs.kd=10", "trainer=cpu"]
+SWEEP = ["epochs.teacher=4", "epochs.hint=3", "epochs.kd=6", "trainer=cpu"]
 TEMPERATURES = (1, 2, 4, 8, 16)
 MUST = {  # the largest that each ratio may be
     **dict.fromkeys(("kd_over_backprop", "hint_over_guided"), 1.08),
     **dict.fromkeys(("framework_over_loop", "sweep_over_parts"), 1.05),
     **dict.fromkeys(("kd_over_torchdistill", "hint_over_torchdistill"), 0.5),
     "loader_share": 0.03,
+    "curriculum_over_plain": 1.02,
 }
 HELP_CPU_SECONDS = 1.2
-PARTS = ("steps", "epochs", "peers", "sweep", "cli", "growth")
+PARTS = ("steps", "epochs", "peers", "curriculum", "sweep", "cli", "growth")
 
 
 def noise(split_seed: int, size: int = 32) -> Images:
@@ -81,37 +87,92 @@ def noise(split_seed: int, size: int = 32) -> Images:
 # ------------------------------------------------------------------------------------------- timing
 
 
-class Clock(Callback):
-    """When each step and each epoch starts, in the midst of what users run; `waits`: seconds waiting for data."""
+class Turns:
+    """Trainings and loops, each in a thread of its own, that take turns by the step: only one runs at a time.
 
-    def __init__(self, profiled: bool = False):
-        self.profiled = profiled
-        self.steps: list[list[float]] = []  # by epoch
-        self.epochs: list[float] = []
+    A machine's speed drifts within seconds, so what is compared must be measured side by side. `seconds[name]` holds
+    the time of each step by epoch, from being given the turn to passing it on; an epoch's last one includes what lies
+    between epochs (validation, figures, checkpoints).
+    """
 
-    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        if self.profiled and stage == "fit":
-            trainer.profiler = self.profiler = SimpleProfiler()
+    def __init__(self, *work: tuple[str, Callable[["Turns", str], Any]]):
+        self.names = [name for name, _ in work]
+        self.seconds: dict[str, list[list[float]]] = {name: [] for name in self.names}
+        self.condition = threading.Condition()
+        self.turn, self.since = 0, 0.0
+        self.failed: list[BaseException] = []
+        threads = [threading.Thread(target=self._work, args=(name, job)) for name, job in work]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if self.failed:
+            raise self.failed[0]
 
-    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        self.epochs.append(time.perf_counter())
-        self.steps.append([])
+    def _work(self, name: str, job: Callable[["Turns", str], Any]) -> None:
+        self._wait(name)
+        try:
+            job(self, name)
+        except BaseException as error:
+            self.failed.append(error)
+        with self.condition:
+            self.turn = 0 if len(self.names) == 1 else self.turn % (len(self.names) - 1)
+            self.names.remove(name)
+            self.since = time.perf_counter()
+            self.condition.notify_all()
+
+    def _wait(self, name: str) -> None:
+        with self.condition:
+            self.condition.wait_for(lambda: self.names[self.turn] == name)
+            self.since = time.perf_counter()
+
+    def next(self, name: str, new_epoch: bool) -> None:
+        """A step of `name` is done: note its time and let the others go on first."""
+        taken = time.perf_counter() - self.since
+        if self.seconds[name]:
+            self.seconds[name][-1].append(taken)
+        if new_epoch:
+            self.seconds[name].append([])
+        with self.condition:
+            self.turn = (self.turn + 1) % len(self.names)
+            self.condition.notify_all()
+        self._wait(name)
+
+    def steps(self, name: str) -> list[float]:
+        """Seconds of the steps within epochs, the first epoch left out: it warms up."""
+        return [seconds for epoch in self.seconds[name][1:] for seconds in epoch[:-1]]
+
+    def epochs(self, name: str) -> list[float]:
+        """Seconds of whole epochs, with what lies between them, without the first and the unfinished last one."""
+        return [sum(epoch) for epoch in self.seconds[name][1:-1]]
+
+
+class InTurn(Callback):
+    """A training by `fitnets.train.train` that gives way to the others at the start of each batch."""
+
+    def __init__(self, turns: Turns, name: str):
+        self.turns = turns
+        self.name = name
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        self.steps[-1].append(time.perf_counter())
+        self.turns.next(self.name, new_epoch=batch_idx == 0)
+
+
+class Waits(Callback):
+    """Seconds that a training waits for data at each step, by Lightning's own profiler."""
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        if stage == "fit":
+            trainer.profiler = self.profiler = SimpleProfiler()
 
     @property
-    def waits(self) -> list[float]:
+    def seconds(self) -> list[float]:
         return self.profiler.recorded_durations["[_TrainingEpochLoop].train_dataloader_next"]
 
 
-def between(times: Sequence[float]) -> list[float]:
-    return [later - earlier for earlier, later in pairwise(times)]
-
-
-def flat(epochs: Sequence[Sequence[float]]) -> list[float]:
-    """Seconds of the steps within epochs."""
-    return [seconds for epoch in epochs for seconds in between(epoch)]
+def over(a: Sequence[float], b: Sequence[float]) -> float:
+    """The median of the ratios of neighbours in time."""
+    return median(x / y for x, y in zip(a, b, strict=False))
 
 
 class Bench:
@@ -126,17 +187,27 @@ class Bench:
         hint = [f"epochs.hint={epochs}", "epochs.kd=1", "epochs.teacher=1", "stage=hint"]
         self.runs["hint"] = plan(composed(*shared, *hint))[-1]
         untrained(self.runs["kd"].parents["teacher"], folder)
+        if score := self.runs["kd"].parents.get("score"):
+            ensure(score, folder, lambda run, where, parents: train(run, where, parents, CPU, []))
 
     def parents(self, run: Run) -> dict[str, Path]:
         return {role: folder_of(parent, self.folder) for role, parent in run.parents.items()}
 
-    def train(self, stage: str, clock: Clock) -> Clock:
+    def train(self, stage: str, callback: Callback) -> None:
         run = self.runs[stage]
         folder = folder_of(run, self.folder)
         shutil.rmtree(folder, ignore_errors=True)
         console = Console(file=open(os.devnull, "w"))  # noqa: SIM115
-        train(run, folder, self.parents(run), self.cfg["trainer"], [clock, StageProgress(console, stage)])
-        return clock
+        train(run, folder, self.parents(run), self.cfg["trainer"], [callback, StageProgress(console, stage)])
+
+    def trains(self, stage: str, turns_name: str | None = None) -> tuple[str, Callable[[Turns, str], None]]:
+        """Work for Turns: the stage, as users run it."""
+        return turns_name or stage, lambda turns, name: self.train(stage, InTurn(turns, name))
+
+    def waits(self, stage: str) -> list[float]:
+        waits = Waits()
+        self.train(stage, waits)
+        return waits.seconds
 
     def parts(self, stage: str) -> tuple[Any, Any]:
         """The stage's data and module, for a loop of our own."""
@@ -163,53 +234,60 @@ CPU: dict[str, Any] = yaml.safe_load((ROOT / "conf" / "trainer" / "cpu.yaml").re
 # ------------------------------------------------------------------------------- hand-written loops
 
 
-def guided_alone(bench: Bench, steps: int) -> list[float]:
-    """Seconds of each forward and backward pass of the guided half and the regressor, on one batch, nothing else."""
-    data, module = bench.parts("hint")
-    batch = next(iter(data.train_dataloader()))
-    target = module.hints(batch)
-    module.train()
-    times = [time.perf_counter()]
-    for _ in range(steps + 1):
-        module.zero_grad()
-        hint_loss(module.regressor(module.guided(batch.x)), target, "example").backward()
-        times.append(time.perf_counter())
-    return between(times)[1:]
+def guided_alone(bench: Bench, epochs: int) -> Callable[[Turns, str], None]:
+    """Forward and backward pass of the guided half and the regressor on one batch, nothing else."""
+
+    def loop(turns: Turns, name: str) -> None:
+        torch.set_flush_denormal(True)
+        data, module = bench.parts("hint")
+        batch = next(iter(data.train_dataloader()))
+        target = module.hints(batch)
+        module.train()
+        for step in range(epochs * STEPS):
+            turns.next(name, new_epoch=step % STEPS == 0)
+            module.zero_grad()
+            hint_loss(module.regressor(module.guided(batch.x)), target, "example").backward()
+
+    return loop
 
 
-def kd_loop(bench: Bench, epochs: int) -> list[float]:
-    """Seconds of each epoch of KD as a person would write it by hand: same data, cache, memory format, figures."""
-    data, module = bench.parts("kd")
-    student, answers, tau = module.student, module.answers, module.temperature
-    configured = module.configure_optimizers()
-    optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
-    batches, validation, times = data.train_dataloader(), data.val_dataloader(), [time.perf_counter()]
-    for epoch in range(epochs):
-        student.train()
-        weight, total = linear(epoch, epochs, 4.0, 1.0), torch.zeros(())
-        for batch in batches:
-            logits = student(batch.x)
-            soft = soft_cross_entropy(logits, answers(batch), tau)
-            loss = kd_loss(hard_cross_entropy(logits, batch.y), soft, weight)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            total += loss.detach()
-        student.eval()
-        sums = torch.zeros(4)
-        with torch.no_grad():
-            for batch in validation:
-                logits, teacher = student(batch.x), answers(batch)
-                log_p, log_q = F.log_softmax(teacher, 1), F.log_softmax(logits, 1)
-                best = logits.argmax(1)
-                sums += torch.stack([
-                    (best == batch.y).sum(), F.nll_loss(log_q, batch.y, reduction="sum"),
-                    (best == teacher.argmax(1)).sum(), (log_p.exp() * (log_p - log_q)).sum(),
-                ])  # fmt: skip
-        _ = [float(total), *sums.tolist()]
-        times.append(time.perf_counter())
-    return between(times)
+def kd_loop(bench: Bench, epochs: int) -> Callable[[Turns, str], None]:
+    """KD as a person would write it by hand: same data, cache, memory format, figures."""
+
+    def loop(turns: Turns, name: str) -> None:
+        torch.set_flush_denormal(True)
+        data, module = bench.parts("kd")
+        student, answers, tau = module.student, module.answers, module.temperature
+        configured = module.configure_optimizers()
+        optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+        batches, validation = data.train_dataloader(), data.val_dataloader()
+        for epoch in range(epochs):
+            student.train()
+            weight, total = linear(epoch, epochs, 4.0, 1.0), torch.zeros(())
+            for number, batch in enumerate(batches):
+                turns.next(name, new_epoch=number == 0)
+                logits = student(batch.x)
+                soft = soft_cross_entropy(logits, answers(batch), tau)
+                loss = kd_loss(hard_cross_entropy(logits, batch.y), soft, weight)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                total += loss.detach()
+            student.eval()
+            sums = torch.zeros(4)
+            with torch.no_grad():
+                for batch in validation:
+                    logits, teacher = student(batch.x), answers(batch)
+                    log_p, log_q = F.log_softmax(teacher, 1), F.log_softmax(logits, 1)
+                    best = logits.argmax(1)
+                    sums += torch.stack([
+                        (best == batch.y).sum(), F.nll_loss(log_q, batch.y, reduction="sum"),
+                        (best == teacher.argmax(1)).sum(), (log_p.exp() * (log_p - log_q)).sum(),
+                    ])  # fmt: skip
+            _ = [float(total), *sums.tolist()]
+
+    return loop
 
 
 # ------------------------------------------------------------------------------------------- figures
@@ -223,24 +301,18 @@ def ms(seconds: Sequence[float]) -> float:
 
 def steps(pair: str, threads: int, work: Path, out: Figures) -> None:
     """KD over backprop, hint over its guided half alone, time waiting for data."""
-    bench, times = (
-        Bench(work / f"{pair}-{threads}", [*NOISE, *PAIRS[pair], f"batch_size={BATCH}"], epochs=3),
-        defaultdict(list),
-    )
-    for _ in range(STEP_ROUNDS):
-        for stage in ("backprop", "kd", "hint"):
-            clock = bench.train(stage, Clock(profiled=stage == "kd"))
-            times[stage].extend(flat(clock.steps)[1:])
-            if stage == "kd":
-                times["wait"].extend(clock.waits[1:STEPS])
-        times["guided alone"].extend(guided_alone(bench, 2 * STEPS))
+    bench = Bench(work / f"{pair}-{threads}", [*NOISE, *PAIRS[pair], f"batch_size={BATCH}"], EPOCHS)
+    alone = ("guided alone", guided_alone(bench, EPOCHS))
+    turns = Turns(*(bench.trains(stage) for stage in ("backprop", "kd", "hint")), alone)
+    times = {name: turns.steps(name) for name in turns.seconds}
     name = f"{pair}/{threads}t"
-    ratio, detail = out["ratios"], {f"{what}_ms": ms(seconds) for what, seconds in times.items()}
-    ratio[f"kd_over_backprop/{name}"] = detail["kd_ms"] / detail["backprop_ms"]
-    ratio[f"hint_over_guided/{name}"] = detail["hint_ms"] / detail["guided alone_ms"]
-    ratio[f"loader_share/{name}"] = detail["wait_ms"] / detail["kd_ms"]
-    detail |= with_filling(bench.folder / ".answers", detail)
-    out["details"].setdefault("steps", {})[name] = detail
+    detail = {f"{what}_ms": ms(seconds) for what, seconds in times.items()} | {"steps": len(times["kd"])}
+    out["ratios"][f"kd_over_backprop/{name}"] = over(times["kd"], times["backprop"])
+    out["ratios"][f"hint_over_guided/{name}"] = over(times["hint"], times["guided alone"])
+    waits = bench.waits("kd")
+    out["ratios"][f"loader_share/{name}"] = median(waits) / median(times["kd"])
+    detail["wait_ms"] = ms(waits)
+    out["details"].setdefault("steps", {})[name] = detail | with_filling(bench.folder / ".answers", detail)
 
 
 def with_filling(store: Path, detail: Figures, epochs: int = 30) -> Figures:
@@ -259,46 +331,61 @@ def epochs(threads: int, work: Path, out: Figures) -> None:
     """A KD epoch through the framework, validation and callbacks included, over a loop written by hand."""
     pair = next(iter(PAIRS))
     for name, overrides, count in (
-        ("digits-thin_deep", [], 12),
-        (pair, [*NOISE, *PAIRS[pair], f"batch_size={BATCH}"], 4),
+        ("digits-thin_deep", [], 4 * EPOCHS),
+        (pair, [*NOISE, *PAIRS[pair], f"batch_size={BATCH}"], EPOCHS),
     ):
         bench = Bench(work / f"epochs-{name}-{threads}", overrides, count)
-        ours: list[float] = []
-        plain: list[float] = []
-        for _ in range(ROUNDS):
-            ours += between(bench.train("kd", Clock()).epochs)[1:]
-            plain += kd_loop(bench, count)[1:]
-        out["ratios"][f"framework_over_loop/{name}/{threads}t"] = median(ours) / median(plain)
-        detail = {"framework_epoch_ms": ms(ours), "loop_epoch_ms": ms(plain)}
+        turns = Turns(bench.trains("kd", "framework"), ("loop", kd_loop(bench, count)))
+        ours, plain = turns.epochs("framework"), turns.epochs("loop")
+        out["ratios"][f"framework_over_loop/{name}/{threads}t"] = over(ours, plain)
+        detail = {"framework_epoch_ms": ms(ours), "loop_epoch_ms": ms(plain), "epochs": len(ours)}
         if name.startswith("digits"):
-            clock = bench.train("kd", Clock(profiled=True))
-            step = median(flat(clock.steps))
-            out["ratios"][f"loader_share/{name}/{threads}t"] = median(clock.waits) / step
+            step = median(turns.steps("framework"))
+            out["ratios"][f"loader_share/{name}/{threads}t"] = median(bench.waits("kd")) / step
             detail["step_ms"] = ms([step])
         out["details"].setdefault("epochs", {})[f"{name}/{threads}t"] = detail
 
 
-def peers(threads: int, out: Figures) -> None:
-    """Our step over torchdistill's, each pair; needs the figures of `steps`."""
+def curriculum(threads: int, work: Path, out: Figures) -> None:
+    """A KD step on digits with a growing pool over one with plain shuffles; and what a pool of 50,000 samples costs."""
+    count = 4 * EPOCHS
+    words = {"plain": [], "curriculum": ["curriculum=easy_to_hard", "curriculum.pacing.full_at=1"]}
+    turns = Turns(*(Bench(work / f"{name}-{threads}", of, count).trains("kd", name) for name, of in words.items()))
+    ratio = over(turns.steps("curriculum"), turns.steps("plain"))
+    out["ratios"][f"curriculum_over_plain/digits-thin_deep/{threads}t"] = ratio
+    detail = {f"{name}_step_ms": ms(turns.steps(name)) for name in words}
+    detail["epoch_ratio"] = round(over(turns.epochs("curriculum"), turns.epochs("plain")), 4)
+    pool = GrowingPool(torch.randperm(50_000), BATCH, 1000, 0, lambda index, t: index, lambda t: t / 1000)
+    times = [time.perf_counter()]
+    for _ in pool:
+        times.append(time.perf_counter())
+    detail["a_batch_of_50000_samples_ms"] = ms([b - a for a, b in pairwise(times)])
+    out["details"].setdefault("curriculum", {})[f"{threads}t"] = detail
+
+
+def peers(threads: int, work: Path, out: Figures) -> None:
+    """Our step over torchdistill's on each pair, a short training of each in turn."""
     if not PEERS.exists():
         print("torchdistill is not installed: no ratio over it (`make peers` installs it)")
         return
     for pair in PAIRS:
-        cfg, rounds = composed(*NOISE, *PAIRS[pair]), []
-        nets = json.dumps({role: cfg[role]["net"] for role in ("teacher", "student")})
-        for _ in range(2):
-            command = [str(PEERS), str(ROOT / "scripts" / "benchmark_peers.py"), nets, str(threads)]
+        bench = Bench(work / f"peers-{pair}-{threads}", [*NOISE, *PAIRS[pair], f"batch_size={BATCH}"], epochs=2)
+        nets = json.dumps({role: bench.cfg[role]["net"] for role in ("teacher", "student")})
+        command = [str(PEERS), str(ROOT / "scripts" / "benchmark_peers.py"), nets, str(threads)]
+        seconds: dict[str, list[float]] = defaultdict(list)
+        for _ in range(PEER_ROUNDS):
             done = subprocess.run(command, capture_output=True, text=True, env=quiet(threads))
             if done.returncode:
                 print(f"torchdistill failed on {pair}: {done.stderr.strip().splitlines()[-1:]}")
                 return
-            rounds.append(json.loads(done.stdout.splitlines()[-1]))
-        name = f"{pair}/{threads}t"
-        ours = out["details"]["steps"][name]
+            for stage, theirs in json.loads(done.stdout.splitlines()[-1]).items():
+                seconds[f"torchdistill_{stage}"] += theirs
+                seconds[stage] += Turns(bench.trains(stage)).steps(stage)
         for stage in ("hint", "kd"):
-            theirs = ms([seconds for r in rounds for seconds in r[stage]])
-            ours[f"torchdistill_{stage}_ms"] = theirs
-            out["ratios"][f"{stage}_over_torchdistill/{name}"] = ours[f"{stage}_ms"] / theirs
+            ratio = median(seconds[stage]) / median(seconds[f"torchdistill_{stage}"])
+            out["ratios"][f"{stage}_over_torchdistill/{pair}/{threads}t"] = ratio
+        detail = {f"{name}_ms": ms(of) for name, of in seconds.items()}
+        out["details"].setdefault("peers", {})[f"{pair}/{threads}t"] = detail
 
 
 def quiet(threads: int) -> dict[str, str]:
@@ -384,8 +471,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def step_ms(folder: Path, overrides: Sequence[str]) -> float:
-    clock = Bench(folder, overrides, epochs=3).train("kd", Clock())
-    return ms(flat(clock.steps)[1:])
+    return ms(Turns(Bench(folder, overrides, epochs=3).trains("kd")).steps("kd"))
 
 
 # ------------------------------------------------------------------------------------------- report
@@ -418,6 +504,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{time.perf_counter() - started:4.0f} s  {what}", flush=True)
         gc.collect()
         part(*args)
+        written(out, given.json)  # what is measured is kept if a later part fails
 
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
@@ -428,8 +515,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     measured(f"steps of {pair}, {threads} threads", steps, pair, threads, work, out)
             if "epochs" in given.only:
                 measured(f"epochs, {threads} threads", epochs, threads, work, out)
-            if "peers" in given.only and "steps" in given.only:
-                measured(f"peers, {threads} threads", peers, threads, out)
+            if "curriculum" in given.only:
+                measured(f"a curriculum, {threads} threads", curriculum, threads, work, out)
+            if "peers" in given.only:
+                measured(f"peers, {threads} threads", peers, threads, work, out)
         if "sweep" in given.only:
             measured("a sweep", sweep, work, out)
         if "cli" in given.only:
@@ -437,11 +526,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "growth" in given.only:
             measured("growth", growth, work, out)
     out["details"]["seconds"] = round(time.perf_counter() - started)
-    out["ratios"] = {name: round(value, 4) for name, value in out["ratios"].items()}
+    written(out, given.json)
     show(out)
-    if given.json:
-        given.json.write_text(json.dumps(out, indent=2) + "\n")
     return 0
+
+
+def written(out: Figures, file: Path | None) -> None:
+    out["ratios"] = {name: round(value, 4) for name, value in out["ratios"].items()}
+    if file:
+        file.write_text(json.dumps(out, indent=2) + "\n")
 
 
 if __name__ == "__main__":

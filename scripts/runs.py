@@ -35,7 +35,7 @@ def children(runs: dict[str, dict[str, Any]], name: str) -> list[str]:
 
 def nearest_parent(runs: dict[str, dict[str, Any]], child: str) -> str | None:
     parents = runs[child]["parents"]
-    return next((parents[role] for role in ("hint", "teacher") if parents.get(role) in runs), None)
+    return next((parents[role] for role in ("hint", "teacher", "score") if parents.get(role) in runs), None)
 
 
 def show(runs: dict[str, dict[str, Any]]) -> None:
@@ -43,6 +43,8 @@ def show(runs: dict[str, dict[str, Any]]) -> None:
         result = runs[name]["result"]
         if not result:
             told = "half-finished"
+        elif result["stage"] == "score":
+            told = f"{result['score']['samples']:,} samples scored"
         elif result["stage"] == "label_hint":
             told = f"val {result['validation']['accuracy']:.2%}"
         elif result["test_accuracy"] is None:

@@ -25,8 +25,10 @@ def test_figures_of_steps_and_epochs_come_from_trainings(tiny: None, tmp_path: P
     out: benchmark.Figures = {"ratios": {}, "details": {}}
     benchmark.steps("tiny", 1, tmp_path, out)
     benchmark.epochs(1, tmp_path, out)
+    benchmark.curriculum(1, tmp_path, out)
     names = {name.partition("/")[0] for name in out["ratios"]}
-    assert names == {"kd_over_backprop", "hint_over_guided", "loader_share", "framework_over_loop"}
+    steps_and_epochs = {"kd_over_backprop", "hint_over_guided", "loader_share", "framework_over_loop"}
+    assert names == steps_and_epochs | {"curriculum_over_plain"}
     assert all(0 < value < 100 for value in out["ratios"].values()), out["ratios"]
     steps = out["details"]["steps"]["tiny/1t"]
     assert steps["kd_ratio_with_filling"] > out["ratios"]["kd_over_backprop/tiny/1t"]

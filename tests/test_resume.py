@@ -37,8 +37,14 @@ class StopAt(pl.Callback):
 @pytest.mark.parametrize("stage", ["teacher", "backprop", "hint", "kd"])
 def test_stopped_and_started_again_it_ends_bit_equal(small, tmp_path: Path, stage: str, where: dict) -> None:
     """18 updates an epoch: 20 and 37 are in mid-epoch, 36 is a boundary; the teacher has dropout."""
+    stopped_and_started_again(small, tmp_path, stage, where)
+
+
+def stopped_and_started_again(small, tmp_path: Path, stage: str, where: dict, *words: str) -> None:
     plan_of = {"hint": "fitnet", "kd": "fitnet"}.get(stage, stage)
-    cfg = small(f"stage={plan_of}", "epochs.teacher=3", "epochs.hint=3", "epochs.kd=3", "trainer.checkpoint_seconds=0")
+    cfg = small(
+        f"stage={plan_of}", "epochs.teacher=3", "epochs.hint=3", "epochs.kd=3", "trainer.checkpoint_seconds=0", *words
+    )
     go(cfg)
     runs_dir = Path(cfg["runs_dir"])
     run = next(run for run in with_parents(plan(cfg)) if run.stage == stage)
@@ -61,6 +67,13 @@ def test_stopped_and_started_again_it_ends_bit_equal(small, tmp_path: Path, stag
     for weights in done.glob("*.safetensors"):
         assert weights.read_bytes() == (folder / weights.name).read_bytes()
     assert (folder / "metrics.csv").read_text() == (done / "metrics.csv").read_text()
+
+
+@pytest.mark.parametrize("curriculum", ["easy_to_hard", "self_paced"])
+@pytest.mark.parametrize("where", [{"update": 20}, {"update": 36}], ids=str)
+def test_a_curriculum_goes_on_in_mid_epoch(small, tmp_path: Path, curriculum: str, where: dict) -> None:
+    words = [f"curriculum={curriculum}", *(["curriculum.score.every=7"] if curriculum == "self_paced" else [])]
+    stopped_and_started_again(small, tmp_path, "kd", where, *words)
 
 
 def test_when_it_is_saved_has_no_influence(small, tmp_path: Path) -> None:

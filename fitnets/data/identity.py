@@ -31,3 +31,9 @@ def content(path: str) -> str:
             with open(file, "rb") as opened:
                 digest.update(hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()
+
+
+def content_of_file(path: str) -> str:
+    """A hash of a file's bytes; its name where there is none (the checks say so)."""
+    file = Path(path).expanduser()
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else path

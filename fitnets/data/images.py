@@ -10,7 +10,7 @@ from torch import Tensor
 from fitnets.components import build
 from fitnets.seeds import derive
 
-NOT_THE_SOURCE = ("name", "val_fraction", "val_split", "labels", "content")  # of a dataset's keys
+NOT_THE_SOURCE = ("name", "val_fraction", "val_split", "labels", "label_noise", "content")  # of a dataset's keys
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,24 @@ def class_balanced(labels: Tensor, count: int, seed: int) -> Tensor:
     ties = torch.empty_like(order)
     ties[order] = torch.arange(len(order))
     return (rank * len(labels) + ties).argsort()[:count].sort().values
+
+
+def with_noise(labels: Tensor, index: Tensor, share: float, classes: int, seed: int) -> Tensor:
+    """The labels (N,), those of a `share` of the samples in `index` each replaced by another class at random."""
+    generator = torch.Generator().manual_seed(seed)
+    chosen = index[torch.randperm(len(index), generator=generator)[: round(share * len(index))]]
+    noisy = labels.clone()
+    noisy[chosen] = (noisy[chosen] + torch.randint(1, classes, chosen.shape, generator=generator)) % classes
+    return noisy
+
+
+def folds_of(labels: Tensor, folds: int, seed: int) -> Tensor:
+    """A fold number (n,) in 0..folds-1 for each sample: class-balanced, at random by `seed`."""
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    order = order[labels[order].argsort(stable=True)]
+    fold = torch.empty_like(order)
+    fold[order] = torch.arange(len(order)) % folds
+    return fold
 
 
 def without(count: int, taken: Tensor) -> Tensor:

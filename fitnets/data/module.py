@@ -9,7 +9,8 @@ from torch import Tensor
 
 from fitnets.data.augment import Looks, drawn, shown
 from fitnets.data.batches import EvalBatches, ShuffledBatches
-from fitnets.data.images import Images, class_balanced, split
+from fitnets.data.curriculum import GrowingPool, pacing, ranking
+from fitnets.data.images import Images, class_balanced, folds_of, split, with_noise
 from fitnets.data.preprocess import fitted
 from fitnets.losses import UNLABELLED
 from fitnets.seeds import derive
@@ -17,6 +18,7 @@ from fitnets.seeds import derive
 EVAL_BATCH = 512
 STANDARDISE = {"_target_": "fitnets.data.preprocess.standardise", "fit_on": "train"}
 NO_AUGMENTATION = {"flip": False, "crop": 0, "variants": None}
+NO_CURRICULUM = {"name": "none"}
 
 
 class Batch(NamedTuple):
@@ -45,6 +47,11 @@ class DataModule(LightningDataModule):
     trains on validation images too (retraining with the epochs that validation found).
     `labels` is "all" or how many class-balanced training labels the hard loss may use; `only_labelled` draws
     batches from those samples alone (plain backprop has no use for the others).
+
+    `dataset.label_noise` replaces that share of the train part's labels (`given_labels`; `images.labels` stay clean).
+    `curriculum` orders the samples by `difficulty` (N,) over `updates`; without it batches are plain shuffles.
+    `held_out` (fold, folds, repeat) leaves that fold of the train part out. `updates_per_epoch` cuts epochs shorter or
+    longer than a pass over the images.
     """
 
     def __init__(
@@ -59,6 +66,10 @@ class DataModule(LightningDataModule):
         preprocess: Mapping[str, Any] = STANDARDISE,
         augment: dict[str, Any] = NO_AUGMENTATION,
         train_on: str = "train",
+        curriculum: Mapping[str, Any] = NO_CURRICULUM,
+        difficulty: Tensor | None = None,
+        held_out: tuple[int, int, int] | None = None,
+        updates_per_epoch: int | None = None,
     ):
         super().__init__()
         self.dataset = dict(dataset)
@@ -71,9 +82,14 @@ class DataModule(LightningDataModule):
         self.preprocess_spec = dict(preprocess)
         self.augment = augment
         self.train_on = train_on
+        self.curriculum = curriculum
+        self.difficulty = difficulty
+        self.updates = 0  # of the whole stage; the pool grows by their number
+        self.held_out = held_out
+        self.updates_per_epoch = updates_per_epoch
         self.images: Images | None = None
         self.device = torch.device("cpu")
-        self.batches_done = 0  # before this start of the training
+        self.resumed: dict[str, Any] | None = None  # the position in the data order at this start of the training
 
     def setup(self, stage: str | None = None) -> None:
         if self.images is not None:
@@ -81,15 +97,24 @@ class DataModule(LightningDataModule):
         self.images, self.train_index, self.val_index = split(self.dataset, self.split_seed)
         data, fit_index = self.images, self.train_index
         everything = torch.arange(len(data.labels))
+        self.given_labels, noise = data.labels, self.dataset.get("label_noise", 0.0)
+        if noise:
+            seed = derive(self.split_seed, "label_noise")
+            self.given_labels = with_noise(data.labels, self.train_index, noise, len(data.class_names), seed)
+        if self.held_out:
+            left_out = self.fold(*self.held_out)
+            self.train_index = fit_index = self.train_index[~torch.isin(self.train_index, left_out)]
         if self.train_on == "all":
             self.train_index = everything
         if self.train_on == "all" or self.preprocess_spec["fit_on"] == "all":
             fit_index = everything
 
         self.labelled_index = self.train_index
-        self.visible_labels = data.labels.clone()
+        self.visible_labels = self.given_labels.clone()
         if self.labels != "all":
-            chosen = class_balanced(data.labels[self.train_index], int(self.labels), derive(self.split_seed, "labels"))
+            chosen = class_balanced(
+                self.given_labels[self.train_index], int(self.labels), derive(self.split_seed, "labels")
+            )
             self.labelled_index = self.train_index[chosen]
             hidden = torch.ones(len(data.labels), dtype=torch.bool)
             hidden[self.labelled_index] = False
@@ -107,7 +132,12 @@ class DataModule(LightningDataModule):
     @property
     def batches_per_epoch(self) -> int:
         """Updates per epoch: the training images (labelled or not) over the batch size, the same in every arm."""
-        return max(1, len(self.train_index) // self.batch_size)
+        return self.updates_per_epoch or max(1, len(self.train_index) // self.batch_size)
+
+    def fold(self, number: int, folds: int, repeat: int) -> Tensor:
+        """Ids of the training samples in a fold; each repeat cuts the train part anew."""
+        of_sample = folds_of(self.given_labels[self.train_index].cpu(), folds, derive(self.split_seed, "fold", repeat))
+        return self.train_index[of_sample == number]
 
     def move_to(self, device: torch.device, images: bool = True) -> None:
         """Put the data where the network is, once; the images too, unless they are to stream."""
@@ -158,26 +188,33 @@ class DataModule(LightningDataModule):
         return Batch(index, x, self.images.test_labels[index], torch.zeros_like(index))
 
     def train_dataloader(self) -> ShuffledBatches:
-        self.train_batches = ShuffledBatches(
-            self.labelled_index if self.only_labelled else self.train_index,
-            self.batch_size,
-            self.batches_per_epoch,
-            self.seed,
-            self.train_batch,
-            first=self.first_epoch * self.batches_per_epoch,
-        )
-        self.train_batches.done = self.batches_done
+        pool = self.labelled_index if self.only_labelled else self.train_index
+        first = self.first_epoch * self.batches_per_epoch
+        cut = (self.batch_size, self.batches_per_epoch, self.seed, self.train_batch)
+        if self.curriculum["name"] == "none":
+            self.train_batches = ShuffledBatches(pool, *cut, first=first)
+        else:
+            pace = pacing(self.curriculum["pacing"], self.updates, self.batches_per_epoch)
+            self.train_batches = GrowingPool(self.ranked(pool, self.difficulty), *cut, pace, first=first)
+        if self.resumed:
+            self.train_batches.load_state_dict(self.resumed)
         return self.train_batches
+
+    def ranked(self, pool: Tensor, difficulty: Tensor | None) -> Tensor:
+        """The pool's sample ids in the order in which the curriculum admits them. Without difficulty: any."""
+        order = self.curriculum["order"]["name"] if difficulty is not None else "random"
+        balanced = self.given_labels.cpu() if self.curriculum["balanced"] else None
+        return ranking(order, pool, difficulty, self.seed, balanced)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         return batch  # it was made there
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         """The position in the data order. (Lightning restores a loader's own state in mid-epoch only.)"""
         return self.train_batches.state_dict()
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        self.batches_done = state_dict["done"]
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.resumed = state_dict
 
     def val_dataloader(self) -> EvalBatches:
         return EvalBatches(self.val_index, EVAL_BATCH, self.val_batch)

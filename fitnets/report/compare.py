@@ -23,9 +23,14 @@ ARM_NAMES = {
     "joint_hint_kd": "KD and teacher hint, jointly",
     "random_teacher": "random hint then KD",
     "frozen_guided": "hint then KD, frozen",
+    "iid": "i.i.d.",
+    "random": "random order",
+    "hard_to_easy": "hard to easy",
+    "easy_to_hard": "easy to hard",
 }
 COLORS = {"backprop": "#7f7f7f", "kd": "#1f77b4", "fitnet": "#d62728"}
 OTHER_COLORS = ("#2ca02c", "#98df8a", "#9467bd", "#c5b0d5", "#8c564b", "#e377c2", "#bcbd22")
+OTHER_COLORS += ("#7f7f7f", "#9467bd", "#d62728", "#1f77b4")  # orders of a curriculum
 COLORS |= dict(zip(list(ARM_NAMES)[3:], OTHER_COLORS, strict=True))
 
 
@@ -37,12 +42,21 @@ class Row:
     accuracy_mean: float
     accuracy_sd: float | None  # sample standard deviation; None with n = 1
     n: int
-    difference: float | None  # mean paired difference to backprop
+    difference: float | None  # mean paired difference to the baseline
     difference_ci: float | None  # half width of its 95 % t-interval
     params: int
     multiplications: int
     updates: int
     seconds: float  # mean a seed: hint and KD stages together, without the teacher
+
+
+def arms_of(cfg: dict[str, Any]) -> list[str]:
+    return cfg["stage"]["orders"] if cfg["stage"]["name"] == "controls" else cfg["stage"]["arms"]
+
+
+def baseline_of(arms: list[str]) -> str:
+    """The arm that the others are held against: plain shuffles of a curriculum's controls, else backprop."""
+    return "iid" if "iid" in arms else "backprop"
 
 
 def rows(named: list[Run], results: dict[str, dict[str, Any]], arms: list[str]) -> list[Row]:
@@ -62,8 +76,9 @@ def rows(named: list[Run], results: dict[str, dict[str, Any]], arms: list[str]) 
     for arm in arms:
         values = accuracy[arm]
         difference = half = None
-        if arm != "backprop" and "backprop" in accuracy:
-            difference, half = paired_difference(values, accuracy["backprop"])
+        baseline = baseline_of(arms)
+        if arm != baseline and baseline in accuracy:
+            difference, half = paired_difference(values, accuracy[baseline])
         sd = stdev(values.values()) if len(values) > 1 else None
         table.append(
             Row(
@@ -99,11 +114,11 @@ def report(
     overrides: list[str],
 ) -> None:
     """Print the table; write it and the plot under runs_dir/reports/."""
-    table = rows(named, results, cfg["stage"]["arms"])
+    table = rows(named, results, arms_of(cfg))
     teachers = [r for run in named for r in [run.parents.get("teacher")] if r and r.spec["epochs"]]
     teacher = results[teachers[0].fingerprint] if teachers else None
     key = hashlib.sha256("".join(sorted(run.fingerprint for run in named)).encode()).hexdigest()[:10]
-    folder = runs_dir / "reports" / f"compare-{cfg['student']['name']}-{cfg['dataset']['name']}-{key}"
+    folder = runs_dir / "reports" / f"{cfg['stage']['name']}-{cfg['student']['name']}-{cfg['dataset']['name']}-{key}"
     folder.mkdir(parents=True, exist_ok=True)
 
     text = markdown(cfg, table, teacher, overrides)
@@ -120,8 +135,13 @@ def report(
 def heading(cfg: dict[str, Any]) -> str:
     labels = cfg["dataset"]["labels"]
     of = "all labels" if labels == "all" else f"{labels} labels"
+    noise = f", {cfg['dataset']['label_noise']:.0%} wrong labels" if cfg["dataset"]["label_noise"] else ""
+    if cfg["stage"]["name"] == "controls":
+        curriculum, arm = cfg["curriculum"], ARM_NAMES[cfg["stage"]["arm"]]
+        by = f"score {curriculum['score']['name']}, pacing {curriculum['pacing']['name']}"
+        return f"{cfg['student']['name']} by {arm} on {cfg['dataset']['name']}, {of}{noise}, {by}"
     nets = f"{cfg['student']['name']} from {cfg['teacher']['name']} on {cfg['dataset']['name']}"
-    return f"{nets}, {of}, init {cfg['init']['name']}"
+    return f"{nets}, {of}{noise}, init {cfg['init']['name']}"
 
 
 def notes(cfg: dict[str, Any]) -> str:
@@ -140,7 +160,11 @@ def notes(cfg: dict[str, Any]) -> str:
     )
 
 
-HEADER = ("arm", "test accuracy %", "n", "vs backprop", "parameters", "multiplications", "updates", "seconds")
+HEADER = ("arm", "test accuracy %", "n", "vs {}", "parameters", "multiplications", "updates", "seconds")
+
+
+def baseline_name(cfg: dict[str, Any]) -> str:
+    return ARM_NAMES[baseline_of(arms_of(cfg))]
 
 
 def cells(row: Row) -> tuple[str, ...]:
@@ -179,7 +203,9 @@ def all_cells(table: list[Row], teacher: dict[str, Any] | None) -> list[tuple[st
 
 def print_table(cfg: dict[str, Any], table: list[Row], teacher: dict[str, Any] | None, console: Any) -> None:
     """The same table, narrow enough for a terminal: costs in millions."""
-    lines: list[tuple[str, ...]] = [("arm", "test acc. %", "n", "vs backprop", "params", "mults", "updates", "seconds")]
+    lines: list[tuple[str, ...]] = [
+        ("arm", "test acc. %", "n", f"vs {baseline_name(cfg)}", "params", "mults", "updates", "seconds")
+    ]
     for line in all_cells(table, teacher):
         arm, *figures, params, mults, updates, seconds = line
         millions = [f"{int(count.replace(',', '')) / 1e6:.2f} M" for count in (params, mults)]
@@ -194,7 +220,8 @@ def print_table(cfg: dict[str, Any], table: list[Row], teacher: dict[str, Any] |
 
 def markdown(cfg: dict[str, Any], table: list[Row], teacher: dict[str, Any] | None, overrides: list[str]) -> str:
     lines = [f"**{heading(cfg)}** (`{shlex.join(['python', 'run.py', *overrides])}`)", ""]
-    lines += ["| " + " | ".join(HEADER) + " |", "|---|" + "---:|" * (len(HEADER) - 1)]
+    header = [column.format(baseline_name(cfg)) for column in HEADER]
+    lines += ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(HEADER) - 1)]
     lines += ["| " + " | ".join(line) + " |" for line in all_cells(table, teacher)]
     return "\n".join([*lines, "", notes(cfg), ""])
 
@@ -210,7 +237,7 @@ def plot(cfg: dict[str, Any], named: list[Run], teacher: dict[str, Any] | None, 
     figure = Figure(figsize=(10, 4), layout="constrained")
     FigureCanvasAgg(figure)
     accuracy, hint = figure.subplots(1, 2, width_ratios=(3, 2))
-    for arm in cfg["stage"]["arms"]:
+    for arm in arms_of(cfg):
         runs = [run for run in named if run.arm == arm and run.stage not in FIRST_STAGES]
         _band(accuracy, runs, runs_dir, "val/accuracy", COLORS[arm], ARM_NAMES[arm], scale=100)
     if teacher:
@@ -219,7 +246,7 @@ def plot(cfg: dict[str, Any], named: list[Run], teacher: dict[str, Any] | None, 
     accuracy.set(xlabel="updates of the student", ylabel="validation accuracy (%)")
     accuracy.set_title(heading(cfg), fontsize=10)
     accuracy.legend(frameon=False)
-    hints = [run for run in named if run.stage == "hint" and run.arm == "fitnet"]
+    hints = [run for run in named if run.stage == "hint" and run.arm in ("fitnet", "iid")]
     if hints:
         _band(hint, hints, runs_dir, "val/hint_loss", COLORS["fitnet"], "hint stage")
         hint.set(xlabel="updates of the student", ylabel=f"validation hint loss ({cfg['hint']['reduction']})")

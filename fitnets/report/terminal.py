@@ -27,6 +27,8 @@ def say_plan(console: Any, runs: list[Run], states: dict[str, str], runs_dir: Pa
 def one_line(result: dict[str, Any]) -> str:
     """The figures of a stage that has just been trained."""
     figures = result["validation"]
+    if result["stage"] == "score":
+        return f"{result['score']['samples']:,} samples scored{trust(result)}, {result['seconds']:.1f} s"
     if not figures:
         return "left untrained"
     if result["stage"] == "hint":
@@ -38,7 +40,41 @@ def one_line(result: dict[str, Any]) -> str:
     return f"{told}, {result['seconds']:.1f} s"
 
 
+def trust(result: dict[str, Any]) -> str:
+    """How far a score tells samples apart."""
+    told = ""
+    if "teacher_sure" in result["score"]:
+        told += f"; the teacher is more than 99.9 % sure of {result['score']['teacher_sure']:.1%}"
+    if "auroc_of_wrong_labels" in result["score"]:
+        told += f"; AUROC for the wrong labels {result['score']['auroc_of_wrong_labels']:.3f}"
+    return told
+
+
+def score_summary(run: Run, result: dict[str, Any], runs_dir: Path) -> str:
+    """What a score is worth: how it is spread, and how far it agrees with others of the same data."""
+    from fitnets.report.agreement import agreements
+
+    folder = folder_of(run, runs_dir)
+    low, q10, middle, q90, high = result["score"]["quantiles_0_10_50_90_100"]
+    lines = [
+        "",
+        f"score {run.net_name} of {result['dataset']}: higher is harder{trust(result)}",
+        f"  from easiest to hardest  {low:.4g} (10 %: {q10:.4g}, median {middle:.4g}, 90 %: {q90:.4g}) {high:.4g}",
+    ]
+    others = agreements(folder)
+    lines += [f"  rank agreement with      {name}: {value:.3f}" for name, value in others.items()]
+    if run.net_name != "c_score" and "c_score" not in others:
+        lines.append(
+            "  cross-validated score    not computed: type stage=score curriculum/score=c_score to compare with it"
+        )
+    return "\n".join(
+        [*lines, f"  pictures                 {folder}/easiest_hardest.png", f"  lies in                  {folder}"]
+    )
+
+
 def summary(run: Run, result: dict[str, Any], runs_dir: Path, overrides: list[str]) -> str:
+    if run.stage == "score":
+        return score_summary(run, result, runs_dir)
     figures = result["validation"]
     folder = folder_of(run, runs_dir)
     lines = ["", f"{result['stage']} of {run.net_name} on {result['dataset']}, seed {result['seed']}"]

@@ -67,6 +67,10 @@ class ClassifierModule(LightningModule):
         self.means.add(loss=loss)
         return loss
 
+    def sample_losses(self, batch: Batch) -> Tensor:
+        """(B,) what self-paced learning ranks by."""
+        return nn.functional.cross_entropy(self.net(batch.x), batch.y, reduction="none")
+
     def on_train_epoch_end(self) -> None:
         self.log_dict({f"train/{name}": value for name, value in self.means.take().items()})
 

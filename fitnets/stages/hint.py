@@ -65,6 +65,10 @@ class HintModule(LightningModule):
         self.means.add(hint_loss=loss)
         return loss
 
+    def sample_losses(self, batch: Batch) -> Tensor:
+        """(B,) what self-paced learning ranks by: mean squared error of the regressed hint."""
+        return (self.regressor(self.guided(batch.x)) - self.hints(batch)).square().flatten(1).mean(1)
+
     def on_train_epoch_end(self) -> None:
         self.log_dict({f"train/{name}": value for name, value in self.means.take().items()})
 

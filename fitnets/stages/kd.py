@@ -85,6 +85,11 @@ class KDModule(LightningModule):
         self.means.add(loss=loss, hard=hard, soft=soft, **beside)
         return loss
 
+    def sample_losses(self, batch: Batch) -> Tensor:
+        """(B,) what self-paced learning ranks by: the softened cross-entropy, which needs no label."""
+        targets = (self.answers(batch) / self.temperature).softmax(1)
+        return F.cross_entropy(self.student(batch.x) / self.temperature, targets, reduction="none")
+
     def on_train_epoch_end(self) -> None:
         means = self.means.take()
         self.log("train/loss", means.pop("loss"))

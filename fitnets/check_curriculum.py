@@ -1,0 +1,115 @@
+"""Checks of the curriculum's three parts. Needs no torch."""
+
+from pathlib import Path
+from typing import Any
+
+from fitnets.components import problem_with
+from fitnets.runs import ARMS, ORDERS
+
+PARTS = ("score", "order", "pacing")
+SCORE_ORDERS = ("easy_to_hard", "hard_to_easy", "random")
+NEEDS = ("nothing", "teacher", "student", "history", "folds", "hint", "current_loss")
+CONF = Path(__file__).parent.parent / "conf" / "curriculum"
+
+NUMBERS = {  # key below curriculum -> what it must be, test
+    "pacing.start": ("a number > 0 and <= 1", lambda v: 0 < v <= 1),
+    "pacing.full_at": ("a number > 0 (above 1: the whole set is never reached)", lambda v: v > 0),
+    "pacing.power": ("a number > 0", lambda v: v > 0),
+    "pacing.increase": ("a number > 1", lambda v: v > 1),
+    "pacing.every": ("a number > 0 and <= 1", lambda v: 0 < v <= 1),
+    "pacing.epochs": ("a number > 0", lambda v: v > 0),
+    "score.regularisation": ("a number > 0", lambda v: v > 0),
+}
+WHOLE = {  # key below curriculum -> smallest value
+    "score.epochs": 1,
+    "score.seed": 0,
+    "score.folds": 2,
+    "score.repeats": 1,
+    "score.components": 1,
+    "score.every": 1,
+}
+
+
+def check_curriculum(cfg: dict[str, Any]) -> list[str]:
+    """Problems with `curriculum`, and with the stages and keys that go with it or do not."""
+    given, stage = cfg["curriculum"], cfg["stage"]["name"]
+    if given["name"] == "none":
+        if stage in ("score", "controls"):
+            return [f"stage={stage} needs a curriculum: type curriculum=easy_to_hard (and curriculum/score=NAME)"]
+        return []
+    problems = []
+    for part in PARTS:
+        if not isinstance(given.get(part), dict):
+            names = ", ".join(sorted(file.stem for file in (CONF / part).glob("*.yaml")))
+            problems.append(
+                f"curriculum.{part} is {given.get(part)!r}; it is a part of its own: type curriculum/{part}=NAME with "
+                f"one of: {names}"
+            )
+    if problems:
+        return problems
+    score, pacing = given["score"], given["pacing"]
+    if given["order"].get("name") not in SCORE_ORDERS:
+        name = given["order"].get("name")
+        problems.append(f"curriculum.order.name is {name!r}; type curriculum/order= one of: {' | '.join(SCORE_ORDERS)}")
+    if score.get("needs") not in NEEDS:
+        problems.append(f"curriculum.score.needs is {score.get('needs')!r}; it must be one of: {' | '.join(NEEDS)}")
+    if given.get("balanced") not in (True, False):
+        problems.append(f"curriculum.balanced is {given.get('balanced')!r}; type curriculum.balanced=true or false")
+    for key, (expected, holds) in NUMBERS.items():
+        part, _, name = key.partition(".")
+        value = given[part].get(name, 1.5 if name == "increase" else 1)
+        if not (_is_number(value) and holds(value)):
+            problems.append(f"curriculum.{key} is {value!r}; it must be {expected}")
+    for key, smallest in WHOLE.items():
+        part, _, name = key.partition(".")
+        value = given[part].get(name, smallest)
+        if not (isinstance(value, int) and not isinstance(value, bool) and value >= smallest):
+            problems.append(f"curriculum.{key} is {value!r}; it must be a whole number >= {smallest}")
+    thresholds = pacing.get("thresholds", [])
+    if not (isinstance(thresholds, list) and all(_is_number(value) and value >= 0 for value in thresholds)):
+        problems.append(f"curriculum.pacing.thresholds is {thresholds!r}; it must be numbers, as [0.1,0.3]")
+    if score.get("features", "pixels") not in ("pixels", "teacher"):
+        problems.append(f"curriculum.score.features is {score['features']!r}; it must be pixels or teacher")
+    if score.get("features") == "teacher" and score.get("needs") != "teacher":
+        problems.append("curriculum.score.features=teacher: type curriculum/score=svm_margin_teacher, which has one")
+    if score.get("name") == "file":
+        problems += _check_file(score)
+    targets = [("pacing", pacing)] + ([("score", score)] if score.get("needs") != "current_loss" else [])
+    for part, spec in targets:
+        target = spec.get("_target_")
+        problem = problem_with(target) if isinstance(target, str) else "it must be a dotted path"
+        if problem:
+            problems.append(f"curriculum.{part}._target_={target}: {problem}")
+    if stage == "teacher":
+        problems.append("stage=teacher knows no curriculum, which orders a student's samples: type curriculum=none")
+    if stage == "score" and score.get("needs") == "current_loss":
+        problems.append("curriculum/score=current_loss is made while a student trains: stage=score needs another score")
+    if cfg["retrain_on_all"]:
+        problems.append("retrain_on_all trains on validation images, which have no score: type retrain_on_all=false")
+    if stage == "controls":
+        problems += _check_controls(cfg)
+    return problems
+
+
+def _check_file(score: dict[str, Any]) -> list[str]:
+    problems, path = [], score.get("path")
+    if not isinstance(path, str) or not Path(path).expanduser().is_file():
+        problems.append(f"curriculum.score.path is {path!r}; there is no such file: type curriculum.score.path=FILE")
+    if score.get("higher_is") not in ("harder", "easier"):
+        problems.append(f"curriculum.score.higher_is is {score.get('higher_is')!r}; it must be harder or easier")
+    return problems
+
+
+def _check_controls(cfg: dict[str, Any]) -> list[str]:
+    problems, arm, orders = [], cfg["stage"].get("arm"), cfg["stage"].get("orders")
+    if arm not in ARMS:
+        problems.append(f"stage.arm is {arm!r}; type stage.arm= one of: {' | '.join(ARMS)}")
+    fine = isinstance(orders, list) and orders and all(order in ORDERS for order in orders)
+    if not fine or len(set(orders)) < len(orders):
+        listed = " | ".join(ORDERS)
+        problems.append(f"stage.orders is {orders!r}; type stage.orders=[...] with some of, each once: {listed}")
+    return problems
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")

@@ -1,0 +1,119 @@
+"""A curriculum as an order of samples: a pool that grows from the first ones of a ranking to all of them.
+
+It is a sampler, not a weighting: whoever is in the pool counts the same. Difficulty is higher for harder samples.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fitnets.components import build
+from fitnets.data.batches import ShuffledBatches
+from fitnets.seeds import derive
+
+
+def ranking(order: str, pool: Tensor, difficulty: Tensor | None, seed: int, balanced: Tensor | None = None) -> Tensor:
+    """The sample ids of `pool` (n,), int64, in the order in which they are admitted.
+
+    `difficulty` (N,) is by sample id. Equal ones come in a random order by `seed`, not in that of the file. `balanced`
+    (N,) holds labels by sample id: classes then take turns, each in its own order (both official codes do this).
+    """
+    shuffled = pool[torch.randperm(len(pool), generator=torch.Generator().manual_seed(derive(seed, "ranking")))]
+    if order == "random":
+        ranked = shuffled
+    else:
+        assert difficulty is not None
+        ranked = shuffled[difficulty[shuffled].argsort(stable=True, descending=order == "hard_to_easy")]
+    if balanced is None:
+        return ranked
+    turn = torch.empty_like(ranked)  # how many of its own class come before a sample
+    for label in balanced[ranked].unique():
+        of_class = (balanced[ranked] == label).nonzero().flatten()
+        turn[of_class] = torch.arange(len(of_class))
+    return ranked[turn.argsort(stable=True)]
+
+
+def pool_size(fraction: float, samples: int, batch_size: int) -> int:
+    """Samples in the pool: a fraction of all, at least one batch, at most all."""
+    return min(samples, max(batch_size, round(min(1.0, fraction) * samples)))
+
+
+class GrowingPool(ShuffledBatches):
+    """Batches of the first samples of a ranking, ever more of them, in the end all.
+
+    A pass shows every sample of the pool once, in random order; samples that are admitted during a pass are mixed
+    into what is left of it. The size at each update is a function of the update's number alone, so all arms make the
+    same updates. What is drawn depends on the seed and the number of the batch; the rest of the pass is the state that
+    a checkpoint holds, so a resumed training gets the same next batch. Ranks of a distributed training hold the same
+    state and take their parts of the same batch.
+    """
+
+    def __init__(
+        self,
+        ranked: Tensor,
+        batch_size: int,
+        batches_per_epoch: int,
+        seed: int,
+        fetch: Callable[[Tensor, int], Any],
+        fraction: Callable[[int], float],
+        first: int = 0,
+    ):
+        super().__init__(ranked, batch_size, batches_per_epoch, seed, fetch, first)
+        self.fraction = fraction  # of an update's number within this stage
+        self.left = torch.empty(0, dtype=torch.long)  # of this pass, in order
+        self.admitted = 0
+        self.shown = torch.zeros(int(ranked.max()) + 1, dtype=torch.long)  # how often, by sample id
+
+    def indices(self, t: int) -> Tensor:
+        """Sample ids of batch t, (batch_size,); batches are asked for in their order."""
+        draw = np.random.default_rng(derive(self.seed, "pool", t))
+        grown = max(self.admitted, pool_size(self.fraction(t - self.first), len(self.pool), self.batch_size))
+        if len(self.left) and grown > self.admitted:
+            self.left = _mixed(self.left, self.pool[self.admitted : grown], draw)
+        self.admitted = grown
+        parts, missing = [], self.batch_size
+        while missing > 0:
+            if not len(self.left):
+                self.left = self.pool[: self.admitted][torch.from_numpy(draw.permutation(self.admitted))]
+            parts.append(self.left[:missing])
+            self.left = self.left[missing:]
+            missing -= len(parts[-1])
+        batch = torch.cat(parts)
+        self.shown.index_add_(0, batch, torch.ones_like(batch))
+        return batch
+
+    def rank_again(self, ranked: Tensor) -> None:
+        """Another ranking of the same samples: a new pass over the pool begins (self-paced learning)."""
+        self.pool = ranked
+        self.left = self.left[:0]
+
+    def state_dict(self) -> dict[str, Any]:
+        tensors = {"left": self.left, "shown": self.shown, "ranked": self.pool}
+        copies = {name: tensor.clone() for name, tensor in tensors.items()}
+        return super().state_dict() | copies | {"admitted": self.admitted}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.left, self.shown, self.pool = (state[name] for name in ("left", "shown", "ranked"))
+        self.admitted = state["admitted"]
+
+
+def _mixed(left: Tensor, new: Tensor, draw: np.random.Generator) -> Tensor:
+    """`new` put into `left` at random places: again a random order, the old ones' own order kept."""
+    total = len(left) + len(new)
+    places = torch.from_numpy(draw.choice(total, len(new), replace=False))
+    old = torch.ones(total, dtype=torch.bool)
+    old[places] = False
+    mixed = torch.empty(total, dtype=torch.long)
+    mixed[places] = new
+    mixed[old] = left
+    return mixed
+
+
+def pacing(spec: Mapping[str, Any], updates: int, batches_per_epoch: int) -> Callable[[int], float]:
+    """The fraction of the samples that may be drawn at an update, as `curriculum.pacing` describes it."""
+    options = {key: value for key, value in spec.items() if key != "name"}
+    return lambda update: build(options, update, updates, batches_per_epoch)

@@ -1,0 +1,152 @@
+"""Callbacks for curricula: what the pool holds, self-paced ranking, and when each sample was learned."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, Trainer
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fitnets.data.curriculum import GrowingPool
+from fitnets.data.module import EVAL_BATCH, Batch, DataModule
+from fitnets.layers import eval_mode
+from fitnets.runs import Run
+
+DECILES = 10
+LOOKED_AT = 512  # training samples whose accuracy is followed by difficulty
+LOOKS = 10  # times in a stage
+
+
+def observers(run: Run, data: DataModule, folder: Path) -> list[Callback]:
+    """The callbacks that a run's curriculum needs, in the order in which they must run."""
+    curriculum = run.spec.get("curriculum", {"name": "none"})
+    found: list[Callback] = [LearnedEpoch(data, folder)] if run.spec.get("history") else []
+    if curriculum["name"] != "none":
+        every = curriculum.get("score", {}).get("every")
+        found += [SelfPaced(data, every)] if every else []
+        found.append(PoolFigures(data, fixed=not every))
+    return found
+
+
+def plain_batches(data: DataModule, index: Tensor) -> Iterator[Batch]:
+    """Training samples as they are, EVAL_BATCH at a time. (With `augment.variants` in their first variant.)"""
+    for part in index.split(EVAL_BATCH):
+        variant = torch.zeros_like(part)
+        x = data.variant(part, variant) if data.augment.get("variants") else data.preprocessed(part)
+        yield Batch(part, x, data.visible_labels[part], variant)
+
+
+@torch.no_grad()
+def is_right(module: Any, data: DataModule, index: Tensor) -> Tensor:
+    """Whether the network in training is right about samples (n,) bool, by the labels that training sees."""
+    net = getattr(module, "student", None) or module.net
+    labels = data.given_labels.to(data.device)
+    with eval_mode(net):
+        return torch.cat(
+            [net(b.x).argmax(1) == labels[b.ids.to(data.device)] for b in plain_batches(data, index)]
+        ).cpu()
+
+
+class PoolFigures(Callback):
+    """Logs at each epoch's end how large the pool is, how hard its samples are, and how often each decile was shown.
+
+    Deciles are of difficulty, 1 the easiest. Ten times in a stage that gives answers: the accuracy in each decile, on a
+    fixed part of the training samples. All on the host: nothing here waits for the device at a step.
+    """
+
+    def __init__(self, data: DataModule, fixed: bool):
+        self.data = data
+        self.fixed = fixed  # scored once, before the training
+        self.deciles: Sequence[Tensor] = ()  # sample ids
+        self.looked_at: list[Tensor] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        pool = self.batches.pool.sort().values
+        if self.fixed and self.data.difficulty is not None:
+            self.deciles = pool[self.data.difficulty[pool].argsort(stable=True)].tensor_split(DECILES)
+            if hasattr(pl_module, "val_metrics"):  # it gives answers, no hints
+                self.looked_at = [part[:: max(1, DECILES * len(part) // LOOKED_AT)] for part in self.deciles]
+
+    @property
+    def batches(self) -> GrowingPool:
+        assert isinstance(self.data.train_batches, GrowingPool)
+        return self.data.train_batches
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        batches = self.batches
+        pool = batches.pool[: batches.admitted]
+        figures = {"pool_size": float(len(pool)), "pool_fraction": len(pool) / len(batches.pool)}
+        if self.data.difficulty is not None:
+            difficulty = self.data.difficulty[pool].sort().values
+            figures["difficulty_mean"] = float(difficulty.mean())
+            for percent in (10, 50, 90):
+                figures[f"difficulty_q{percent}"] = float(difficulty[percent * (len(difficulty) - 1) // 100])
+        for number, part in enumerate(self.deciles, 1):
+            figures[f"shown_decile{number:02}"] = float(batches.shown[part].sum() / batches.shown.sum())
+        accuracies = [f"curriculum/accuracy_decile{number + 1:02}" for number in range(len(self.looked_at))]
+        for name in accuracies:
+            trainer.callback_metrics.pop(name, None)  # Lightning would repeat the last look in each epoch
+        epochs, epoch = trainer.max_epochs or 1, trainer.current_epoch + 1
+        if self.looked_at and epoch * LOOKS // epochs > (epoch - 1) * LOOKS // epochs:
+            for number, part in enumerate(self.looked_at, 1):
+                figures[f"accuracy_decile{number:02}"] = float(is_right(pl_module, self.data, part).float().mean())
+        pl_module.log_dict({f"curriculum/{name}": value for name, value in figures.items()})
+
+
+class SelfPaced(Callback):
+    """Ranks all samples by the loss of the network as it is, every `every` updates (self-paced learning)."""
+
+    def __init__(self, data: DataModule, every: int):
+        self.data = data
+        self.every = every
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        if trainer.global_step == 0:
+            self._rank(trainer, pl_module)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step % self.every == 0:
+            self._rank(trainer, pl_module)
+
+    @torch.no_grad()
+    def _rank(self, trainer: Trainer, pl_module: Any) -> None:
+        batches = self.data.train_batches
+        assert isinstance(batches, GrowingPool)
+        pool = batches.pool.sort().values
+        with eval_mode(pl_module):
+            losses = [pl_module.sample_losses(batch) for batch in plain_batches(self.data, pool)]
+        difficulty = torch.full((len(self.data.given_labels),), torch.nan, dtype=torch.float64)
+        difficulty[pool] = torch.cat(losses).double().cpu()
+        # Ranks see other batch norm statistics: the first one's word counts, so that all hold the same pool.
+        self.data.difficulty = trainer.strategy.broadcast(difficulty)
+        batches.rank_again(self.data.ranked(pool, self.data.difficulty))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"difficulty": self.data.difficulty}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.data.difficulty = state_dict["difficulty"]
+
+
+class LearnedEpoch(Callback):
+    """Writes learned_epoch.safetensors: by training sample, the first epoch from which it stayed right to the end."""
+
+    def __init__(self, data: DataModule, folder: Path):
+        self.data = data
+        self.folder = folder
+        self.since = torch.ones(len(data.train_index), dtype=torch.long)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        right = is_right(pl_module, self.data, self.data.train_index)
+        self.since[~right] = trainer.current_epoch + 2  # right from the next epoch on at the earliest
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        save_file({"epoch": self.since}, self.folder / "learned_epoch.safetensors")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"since": self.since}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.since = state_dict["since"]

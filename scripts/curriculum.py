@@ -1,0 +1,231 @@
+"""Does the order of samples help? All four controls, at several budgets, with right and with wrong labels, over seeds.
+
+python scripts/curriculum.py digits                      5 seeds, all updates and 10 % of them
+python scripts/curriculum.py mnist --path DIR            3 seeds, 5 epochs, 10 % and 1 % of their updates
+python scripts/curriculum.py digits --only-table         write the tables from what is on disk
+
+Each condition is a `python run.py experiment=curriculum/controls ...`, resumable; writes results/curriculum_NAME.md
+(with rank correlations between scores), .csv and .png. The learning rate schedule spans the updates of a budget.
+"""
+
+import argparse
+import csv
+import shlex
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from rich.console import Console  # noqa: E402
+
+import run as door  # noqa: E402
+from fitnets.report.agreement import scores_beside, spearman  # noqa: E402
+from fitnets.report.compare import ARM_NAMES, COLORS, Row, paired_difference, rows  # noqa: E402
+from fitnets.report.terminal import trust  # noqa: E402
+from fitnets.runs import ORDERS, folder_of, plan, read_result, with_parents  # noqa: E402
+
+NOISES = (0, 0.4)
+CONTROLS = "experiment=curriculum/controls"
+TABLES: dict[str, dict[str, Any]] = {
+    "digits": {
+        "words": [],
+        "seeds": 5,
+        "budgets": {"810 updates": [], "81 (10 %)": ["epochs.hint=3", "epochs.kd=6", "updates_per_epoch=9"]},
+        "scores": ["svm_margin", "c_score"],
+        "compared": [
+            *("teacher_confidence", "teacher_margin", "teacher_loss", "teacher_entropy", "svm_margin"),
+            *("svm_margin_teacher", "self_taught", "learned_epoch", "c_score", "hint_error"),
+        ],
+    },
+    "mnist": {
+        "words": ["dataset=mnist", "student=thin_relu", "epochs.teacher=3"],
+        "seeds": 3,
+        "budgets": {
+            "3,905 updates": ["epochs.hint=2", "epochs.kd=3"],
+            "390 (10 %)": ["epochs.hint=2", "epochs.kd=3", "updates_per_epoch=78"],
+            "39 (1 %)": ["epochs.hint=1", "epochs.kd=2", "updates_per_epoch=13"],
+        },
+        "scores": ["svm_margin"],
+        "compared": [
+            "teacher_loss",
+            "teacher_entropy",
+            "svm_margin",
+            "svm_margin_teacher",
+            "self_taught",
+            "hint_error",
+        ],
+    },
+}
+
+NOTES = """± is the sample sd over seeds; differences are paired by seed, with a 95 % t-interval. Equal updates and learning
+rate schedules in each condition; one split, one draw of wrong labels; test labels are right."""
+
+
+def composed(*words: str) -> dict[str, Any]:
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return OmegaConf.to_container(compose("config", list(words)), resolve=True)  # type: ignore[return-value]
+
+
+def trained(words: list[str], only_table: bool) -> tuple[dict[str, Any], dict[str, dict[str, Any]] | None]:
+    """The config that the words make and its results by fingerprint; None where not all is on disk."""
+    cfg = composed(*words)
+    if not only_table:
+        print(f"\n$ {shlex.join(['python', 'run.py', *words])}", flush=True)
+        door.run(cfg, words)
+    found = {r.fingerprint: read_result(r, Path(cfg["runs_dir"])) for r in with_parents(plan(cfg))}
+    return cfg, None if None in found.values() else found  # type: ignore[return-value]
+
+
+class Condition(NamedTuple):
+    score: str
+    noise: str  # share of wrong labels
+    budget: str
+    rows: list[Row]  # by order
+    to_random: dict[str, tuple[float, float]]  # by order: paired difference to the random order, half its 95 % interval
+
+
+def conditions(table: dict[str, Any], words: list[str], only_table: bool) -> list[Condition]:
+    """Every condition that is on disk, trained first unless `only_table`."""
+    found = []
+    for score in table["scores"]:
+        for noise in NOISES:
+            for budget, of_budget in table["budgets"].items():
+                typed = [CONTROLS, f"curriculum/score={score}", f"dataset.label_noise={noise}", *of_budget, *words]
+                cfg, results = trained(typed, only_table)
+                if results is None:
+                    continue
+                accuracy: dict[str, dict[int, float]] = {order: {} for order in ORDERS}
+                for r in plan(cfg):
+                    accuracy[r.arm][r.seed] = results[r.fingerprint]["test_accuracy"]
+                to_random = {o: paired_difference(accuracy[o], accuracy["random"]) for o in ORDERS if o != "random"}
+                table_rows = rows(plan(cfg), results, list(ORDERS))
+                found.append(Condition(score, f"{noise:.0%}", budget, table_rows, to_random))
+    return found
+
+
+def score_runs(table: dict[str, Any], words: list[str], noise: float, only_table: bool) -> dict[str, Path]:
+    """The folders of all compared scores, by name."""
+    found = {}
+    for name in table["compared"]:
+        typed = ["stage=score", "curriculum=easy_to_hard", f"curriculum/score={name}", f"dataset.label_noise={noise}"]
+        cfg, results = trained([*typed, *words], only_table)
+        if results is not None:
+            found[name] = folder_of(plan(cfg)[-1], Path(cfg["runs_dir"]))
+    return found
+
+
+def correlations(folders: dict[str, Path]) -> list[str]:
+    """A Markdown table of Spearman's rank correlations, and how far each score tells samples apart."""
+    import json
+
+    if not folders:
+        return []
+    difficulty = scores_beside(next(iter(folders.values())))
+    names = [name for name in folders if name in difficulty]
+    lines = ["| | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
+    for name in names:
+        lines.append(
+            f"| {name} | " + " | ".join(f"{spearman(difficulty[name], difficulty[o]):.2f}" for o in names) + " |"
+        )
+    told = {name: trust(json.loads((folders[name] / "result.json").read_text())).removeprefix("; ") for name in names}
+    return [*lines, "", *(f"- {name}: {text}" for name, text in told.items() if text)]
+
+
+def markdown(typed: list[str], found: list[Condition]) -> list[str]:
+    lines = [f"`{shlex.join(['python', 'scripts/curriculum.py', *typed])}`", ""]
+    lines += ["| score | wrong labels | updates | order | test accuracy % | n | vs i.i.d. | vs random order |"]
+    lines += ["|---|---:|---|---|---:|---:|---:|---:|"]
+    for score, noise, budget, table, to_random in found:
+        for row in table:
+            sd = f" ± {100 * row.accuracy_sd:.2f}" if row.accuracy_sd is not None else ""
+            cells = [score, noise, budget, ARM_NAMES[row.arm], f"{100 * row.accuracy_mean:.2f}{sd}", str(row.n)]
+            cells += [versus(row.difference, row.difference_ci), versus(*to_random.get(row.arm, (None, None)))]
+            lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def versus(difference: float | None, half: float | None) -> str:
+    return "" if difference is None or half is None else f"{100 * difference:+.2f} ± {100 * half:.2f}"
+
+
+def plot(found: list[Condition], title: str, path: Path) -> None:
+    """Test accuracy of the four orders in each condition: mean, and sd over seeds."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(2.6 * max(3, len(found)), 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, condition in zip(figure.subplots(1, len(found), squeeze=False)[0], found, strict=True):
+        for x, row in enumerate(condition.rows):
+            sd = 100 * (row.accuracy_sd or 0)
+            axes.errorbar(x, 100 * row.accuracy_mean, sd, fmt="o", capsize=4, color=COLORS[row.arm])
+        axes.set_xticks(range(len(ORDERS)), [ARM_NAMES[order] for order in ORDERS], rotation=35, ha="right", fontsize=8)
+        axes.set_title(f"{condition.budget}\n{condition.noise} wrong labels\n{condition.score}", fontsize=9)
+        axes.margins(x=0.2)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    figure.axes[0].set_ylabel("test accuracy (%)")
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(path, dpi=120)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", choices=list(TABLES))
+    parser.add_argument("--path", help="folder with the data set's Parquet files (default: the Hugging Face hub)")
+    parser.add_argument("--seeds", type=int, help="how many (default: 5 for digits, 3 for mnist)")
+    parser.add_argument("--runs-dir", default="runs")
+    parser.add_argument("--out", type=Path, default=ROOT / "results")
+    parser.add_argument("--only-table", action="store_true", help="train nothing; write what is on disk")
+    parser.add_argument("--no-scores", action="store_true", help="leave out the rank correlations between scores")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any key of conf/, repeatable")
+    given = parser.parse_args(arguments)
+    table = TABLES[given.table]
+    shared = [*table["words"], f"runs_dir={given.runs_dir}", *([f"dataset.path={given.path}"] if given.path else [])]
+    shared += given.set
+    seeds = list(range(given.seeds or table["seeds"]))
+    found = conditions(table, [*shared, f"seeds={seeds}".replace(" ", "")], given.only_table)
+    if not found:
+        print(
+            f"no finished condition of {given.table} in {given.runs_dir}; run it without --only-table", file=sys.stderr
+        )
+        return 1
+    title = f"curriculum/controls on {given.table}, {len(seeds)} seeds; mean ± sample sd"
+    shown = ["--path", "DIR"] if given.path else []
+    lines = markdown([given.table, *shown, *(w for word in given.set for w in ("--set", word))], found)
+    lines += [
+        "",
+        "± is the sample sd over seeds; differences are paired by seed, with a 95 % t-interval. Equal updates and",
+    ]
+    lines += ["learning rate schedules in each condition; one split, one draw of wrong labels; test labels are right."]
+    for noise in NOISES if not given.no_scores else ():
+        folders = score_runs(table, shared, noise, given.only_table)
+        lines += [
+            "",
+            f"Rank correlations (Spearman) between scores, {noise:.0%} wrong labels:",
+            "",
+            *correlations(folders),
+        ]
+    given.out.mkdir(parents=True, exist_ok=True)
+    (given.out / f"curriculum_{given.table}.md").write_text("\n".join(lines) + "\n")
+    with open(given.out / f"curriculum_{given.table}.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            ["score", "label_noise", "budget", "order", "accuracy_mean", "accuracy_sd", "n", "vs_iid", "ci95"]
+        )
+        for score, noise, budget, of_orders, _ in found:
+            for row in of_orders:
+                figures = [row.accuracy_mean, row.accuracy_sd, row.n, row.difference, row.difference_ci]
+                writer.writerow([score, noise, budget, row.arm, *figures])
+    plot(found, title, given.out / f"curriculum_{given.table}.png")
+    Console(highlight=False, soft_wrap=True).print(f"\nwrote {given.out}/curriculum_{given.table}.md, .csv and .png")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

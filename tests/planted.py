@@ -1,0 +1,22 @@
+"""Digits of which a known share is hard: heavy noise on the image. A data set for tests, named by its dotted path."""
+
+import torch
+
+from fitnets.data.digits import digits
+from fitnets.data.images import Images
+
+SHARE = 0.2
+
+
+def hard_ones(count: int) -> torch.Tensor:
+    """Which training-file images are made hard, (count,) bool."""
+    return torch.rand(count, generator=torch.Generator().manual_seed(7)) < SHARE
+
+
+def planted(split_seed: int, test_fraction: float) -> Images:
+    easy = digits(split_seed, test_fraction)
+    generator = torch.Generator().manual_seed(11)
+    noise = torch.randint(0, 17, easy.images.shape, generator=generator, dtype=torch.uint8)
+    keep = torch.rand(easy.images.shape, generator=generator) < 0.35
+    images = torch.where(hard_ones(len(easy.labels))[:, None, None, None] & ~keep, noise, easy.images)
+    return Images(images, easy.labels, easy.test_images, easy.test_labels, easy.class_names)

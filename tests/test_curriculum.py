@@ -1,0 +1,395 @@
+"""Curricula: pools, orders, scores and their direction, exact resume, equal updates, and what is refused."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from sklearn.metrics import roc_auc_score
+
+from fitnets.check import check_config, check_nets
+from fitnets.data.curriculum import GrowingPool, pacing, pool_size, ranking
+from fitnets.data.images import folds_of
+from fitnets.report.agreement import agreements
+from fitnets.runs import folder_of, plan, with_parents
+from tests.conftest import ROOT, SMALL, composed, go
+from tests.planted import hard_ones
+
+CONF = ROOT / "conf" / "curriculum"
+PACINGS = {file.stem: yaml.safe_load(file.read_text()) for file in sorted((CONF / "pacing").glob("*.yaml"))}
+SCORES = sorted(file.stem for file in (CONF / "score").glob("*.yaml"))
+FIXED = [name for name in SCORES if name != "current_loss"]
+
+# ------------------------------------------------------------------------------------------- pacing
+
+
+@settings(deadline=None)
+@given(
+    name=st.sampled_from(sorted(PACINGS)),
+    start=st.floats(0.001, 1.0),
+    full_at=st.floats(0.01, 0.95),
+    updates=st.integers(20, 3000),
+    samples=st.integers(1, 5000),
+    batch_size=st.integers(1, 256),
+)
+def test_pools_only_grow_end_at_the_whole_set_and_never_exceed_it(
+    name: str, start: float, full_at: float, updates: int, samples: int, batch_size: int
+) -> None:
+    spec = PACINGS[name] | {"start": max(start, 0.04)} | ({"full_at": full_at} if "full_at" in PACINGS[name] else {})
+    pace = pacing(spec, updates, batches_per_epoch=max(1, updates // 10))
+    sizes = [pool_size(pace(t), samples, min(batch_size, samples)) for t in range(updates)]
+    assert sizes == sorted(sizes)
+    assert min(sizes) >= min(batch_size, samples) and max(sizes) <= samples
+    assert sizes[-1] == samples
+
+
+def test_the_pacings_are_the_published_functions() -> None:
+    """Wu et al. table 2 with a = 0.5, b = 0.2 at a quarter of the training; Hacohen's exponential after 3 intervals."""
+    for name, at_quarter in (("linear", 0.6), ("quadratic", 0.4), ("root_p", 0.2 + 0.8 * 0.5**0.5), ("step", 0.2)):
+        pace = pacing(PACINGS[name] | {"start": 0.2, "full_at": 0.5}, 1000, 10)
+        assert pace(250) == pytest.approx(at_quarter), name
+        assert pace(0) == pytest.approx(0.2) and pace(500) == pytest.approx(1.0)
+    exponential = pacing(PACINGS["exponential"] | {"start": 0.2, "full_at": 0.5}, 1000, 10)
+    assert exponential(250) == pytest.approx(0.2 + 0.8 * (np.exp(5) - 1) / (np.exp(10) - 1))
+    logarithmic = pacing(PACINGS["logarithmic"] | {"start": 0.2, "full_at": 0.5}, 1000, 10)
+    assert logarithmic(250) == pytest.approx(0.2 + 0.8 * (1 + 0.1 * np.log(0.5 + np.exp(-10))))
+    fixed = pacing(PACINGS["exponential_fixed"], 1000, 10)  # L = 100 updates
+    assert [fixed(t) for t in (99, 100, 350)] == pytest.approx([0.04, 0.04 * 1.9, 0.04 * 1.9**3])
+    single = pacing(PACINGS["single_step"], 1000, 10)  # two epochs of 10
+    assert [single(t) for t in (19, 20)] == [0.2, 1.0]
+    square_root = pacing(PACINGS["competence"], 1000, 10)
+    assert square_root(125) == pytest.approx((0.25 * (1 - 0.01**2) + 0.01**2) ** 0.5)
+
+
+# ------------------------------------------------------------------------------------------- orders
+
+
+@settings(deadline=None)
+@given(
+    values=st.lists(st.integers(0, 5), min_size=1, max_size=60),
+    order=st.sampled_from(["easy_to_hard", "hard_to_easy", "random"]),
+    balanced=st.booleans(),
+    seed=st.integers(0, 5),
+)
+def test_any_order_is_a_permutation_in_its_direction(values: list[int], order: str, balanced: bool, seed: int) -> None:
+    difficulty = torch.tensor(values, dtype=torch.float64)
+    pool = torch.arange(len(values))[torch.arange(len(values)) % 7 != 3]
+    labels = torch.arange(len(values)) % 3
+    ranked = ranking(order, pool, difficulty, seed, labels if balanced else None)
+    assert torch.equal(ranked.sort().values, pool)
+    of = [difficulty[ranked[labels[ranked] == c]] for c in range(3)] if balanced else [difficulty[ranked]]
+    for of_class in of:
+        steps = of_class.diff()
+        if order == "easy_to_hard":
+            assert (steps >= 0).all()
+        elif order == "hard_to_easy":
+            assert (steps <= 0).all()
+    if balanced:  # any start of the ranking has the classes in equal numbers, while they last
+        smallest = min(int((labels[pool] == c).sum()) for c in range(3))
+        counts = labels[ranked[: 3 * smallest]].bincount(minlength=3)
+        assert counts.max() == counts.min()
+
+
+def test_equal_difficulties_do_not_follow_the_file() -> None:
+    pool = torch.arange(100)
+    ranked = ranking("easy_to_hard", pool, torch.zeros(100), seed=0)
+    assert not torch.equal(ranked, pool) and not torch.equal(ranked, ranking("easy_to_hard", pool, torch.zeros(100), 1))
+
+
+# ------------------------------------------------------------------------------------------ batches
+
+
+def growing(samples: int, batch_size: int, updates: int, seed: int = 0, start: float = 0.1) -> GrowingPool:
+    ranked = torch.randperm(samples, generator=torch.Generator().manual_seed(seed))
+    pace = pacing(PACINGS["linear"] | {"start": start}, updates, 5)
+    return GrowingPool(ranked, batch_size, 5, seed, lambda index, t: index, pace)
+
+
+def batches(pool: GrowingPool, count: int) -> list[torch.Tensor]:
+    found: list[torch.Tensor] = []
+    while len(found) < count:
+        for batch in pool:  # an epoch
+            found.append(batch)
+            if len(found) == count:
+                break
+    return found
+
+
+@settings(deadline=None, max_examples=40)
+@given(samples=st.integers(5, 120), batch_size=st.integers(1, 16), updates=st.integers(5, 60), stop=st.integers(0, 59))
+def test_resumed_at_any_step_the_next_batches_are_the_same(samples, batch_size, updates, stop) -> None:
+    stop = min(stop, updates - 1)
+    whole, first, second = (growing(samples, batch_size, updates) for _ in range(3))
+    expected = batches(whole, updates)
+    assert all(torch.equal(a, b) for a, b in zip(batches(first, stop), expected, strict=False))
+    second.load_state_dict(first.state_dict())
+    for a, b in zip(batches(second, updates - stop), expected[stop:], strict=True):
+        assert torch.equal(a, b)
+    assert torch.equal(second.shown, whole.shown)
+
+
+@settings(deadline=None, max_examples=40)
+@given(samples=st.integers(5, 120), batch_size=st.integers(1, 16), updates=st.integers(5, 60))
+def test_a_pass_shows_every_sample_of_the_pool_once(samples: int, batch_size: int, updates: int) -> None:
+    pool = growing(samples, batch_size, updates)
+    given_out = torch.zeros(samples, dtype=torch.long)
+    for t, batch in enumerate(batches(pool, updates)):
+        admitted = pool_size(pool.fraction(t), samples, pool.batch_size)
+        assert set(batch.tolist()) <= set(pool.pool[:admitted].tolist()), "only the pool is drawn from"
+        given_out += batch.bincount(minlength=samples)
+        first = given_out[pool.pool[: pool_size(pool.fraction(0), samples, pool.batch_size)]]
+        assert first.max() - first.min() <= 1, "those who were there from the start are shown equally often"
+    assert torch.equal(given_out, pool.shown[:samples])
+
+
+def test_another_seed_is_another_order_of_batches_from_the_same_pool() -> None:
+    a, b = growing(100, 8, 20, seed=0), growing(100, 8, 20, seed=0)
+    b.seed = 1
+    assert any(not torch.equal(x, y) for x, y in zip(batches(a, 20), batches(b, 20), strict=True))
+
+
+# ------------------------------------------------------------------------------------------- scores
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Words for a small training on digits of which a fifth is noisy; one runs_dir, so teachers are shared."""
+    runs_dir = tmp_path_factory.mktemp("planted")
+    nets = [word for word in SMALL if "net" in word and "student" not in word]
+    data = ["dataset._target_=tests.planted.planted", "dataset.name=planted"]
+    return [
+        *nets,
+        *data,
+        "student.net.blocks=[[8],[12],[16]]",
+        "epochs.teacher=8",
+        "trainer=cpu",
+        f"runs_dir={runs_dir}",
+    ]
+
+
+def scored(words: list[str], name: str, *more: str) -> tuple[Path, dict, torch.Tensor]:
+    cfg = composed("stage=score", "curriculum=easy_to_hard", f"curriculum/score={name}", *words, *more)
+    go(cfg)
+    folder = folder_of(plan(cfg)[-1], Path(cfg["runs_dir"]))
+    return (
+        folder,
+        json.loads((folder / "result.json").read_text()),
+        load_file(folder / "scores.safetensors")["difficulty"],
+    )
+
+
+BRIEF = {"self_taught": 6, "learned_epoch": 6, "c_score": 6, "hint_error": 3}
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_planted_hard_samples_rank_hardest(planted: list[str], tmp_path: Path, name: str) -> None:
+    more = [f"curriculum.score.epochs={BRIEF[name]}"] if name in BRIEF else []
+    more += ["curriculum.score.repeats=1", "curriculum.score.folds=3"] if name == "c_score" else []
+    if name == "file":  # the user's numbers: here larger is easier
+        np.save(tmp_path / "easy.npy", (~hard_ones(1438)).float().numpy())
+        more = [f"curriculum.score.path={tmp_path}/easy.npy", "curriculum.score.higher_is=easier"]
+    folder, result, difficulty = scored(planted, name, *more)
+    known = torch.isfinite(difficulty)
+    assert int(known.sum()) == 1168 == result["score"]["samples"], "the train part, and no validation image"
+    auroc = roc_auc_score(hard_ones(len(difficulty))[known].numpy(), difficulty[known].numpy())
+    assert auroc > 0.65, f"{name} ranks the noisy ones no higher: AUROC {auroc:.3f}"
+    assert (folder / "easiest_hardest.png").stat().st_size > 5000
+    if name.startswith(("teacher", "svm_margin_teacher")):
+        assert 0 <= result["score"]["teacher_sure"] <= 1
+
+
+def test_scores_are_reused_and_agree_with_each_other(planted: list[str], capsys) -> None:
+    scored(planted, "teacher_loss")
+    capsys.readouterr()
+    folder, _, _ = scored(planted, "teacher_confidence")
+    out = capsys.readouterr().out
+    assert "rank agreement with      teacher_loss: 1.000" in out, "1 - p and -log p rank alike"
+    assert "c_score" in out and "% sure of" in out
+    assert agreements(folder)["teacher_loss"] == pytest.approx(1, abs=1e-6)
+    scored(planted, "teacher_confidence")
+    assert "Nothing to train" in capsys.readouterr().out
+
+
+def test_wrong_labels_rank_hardest_and_are_told(planted: list[str]) -> None:
+    words = [word for word in planted if not word.startswith("dataset.")]
+    _, result, _ = scored(words, "svm_margin", "dataset.label_noise=0.3")
+    assert result["score"]["auroc_of_wrong_labels"] > 0.9
+
+
+def test_a_sample_does_not_score_itself() -> None:
+    """Folds are balanced and complete, so every sample is left out exactly once a repeat."""
+    labels = torch.arange(103) % 10
+    folds = folds_of(labels, 4, seed=0)
+    assert folds.bincount().tolist() == [26, 26, 26, 25]
+    counts = torch.stack([labels[folds == fold].bincount(minlength=10) for fold in range(4)])
+    assert (counts.amax(0) - counts.amin(0)).max() <= 1
+    assert not torch.equal(folds, folds_of(labels, 4, seed=1))
+
+
+def test_fold_students_have_not_seen_their_fold(planted: list[str]) -> None:
+    from fitnets.assemble import make_data
+
+    cfg = composed("stage=score", "curriculum=easy_to_hard", "curriculum/score=c_score", *planted)
+    (score,) = plan(cfg)
+    assert len(score.parents) == 4 * 2 and len({run.fingerprint for run in score.parents.values()}) == 8
+    whole = make_data(score, {})
+    for role in ("fold0_0", "fold3_1"):
+        run = score.parents[role]
+        held_out = whole.fold(*run.spec["held_out"])
+        data = make_data(run, {})
+        assert not torch.isin(held_out, data.train_index).any()
+        assert len(held_out) + len(data.train_index) == len(whole.train_index)
+
+
+# ---------------------------------------------------------------------------------------- trainings
+
+
+def trained(small, *words: str) -> tuple[dict, dict, Path]:
+    cfg = small(*words)
+    go(cfg)
+    folder = folder_of(plan(cfg)[-1], Path(cfg["runs_dir"]))
+    with open(folder / "metrics.csv") as file:
+        rows = list(csv.DictReader(file))
+    return json.loads((folder / "result.json").read_text()), rows[-1], folder
+
+
+@pytest.mark.parametrize("name", sorted(PACINGS))
+def test_every_pacing_runs_on_digits(small, name: str) -> None:
+    words = ["stage=backprop", "curriculum=easy_to_hard", f"curriculum/pacing={name}"]
+    result, last, folder = trained(small, *words)
+    assert float(last["curriculum/pool_fraction"]) == 1.0 and result["updates"] == 90
+    assert sum(float(last[f"curriculum/shown_decile{k:02}"]) for k in range(1, 11)) == pytest.approx(1, abs=1e-5)
+    assert float(last["curriculum/shown_decile01"]) > float(last["curriculum/shown_decile10"])
+    assert 0 <= float(last["curriculum/accuracy_decile01"]) <= 1
+    assert (folder / "curriculum.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize("stage", ["backprop", "kd", "fitnet", "joint_hint_kd", "label_hint_kd"])
+@pytest.mark.parametrize("curriculum", ["easy_to_hard", "self_paced"])
+def test_curricula_with_any_stage(small, stage: str, curriculum: str) -> None:
+    plain = small(f"stage={stage}")
+    cfg = small(
+        f"stage={stage}", f"curriculum={curriculum}", *(["curriculum.score.every=7"] * (curriculum == "self_paced"))
+    )
+    go(cfg)
+    for run, without in zip(plan(cfg), plan(plain), strict=True):
+        folder = folder_of(run, Path(cfg["runs_dir"]))
+        result = json.loads((folder / "result.json").read_text())
+        with open(folder / "metrics.csv") as file:
+            rows = list(csv.DictReader(file))
+        assert result["updates"] == run.spec["epochs"] * 18, "as many updates as without curriculum"
+        assert run.fingerprint != without.fingerprint
+        sizes = [float(row["curriculum/pool_size"]) for row in rows]
+        assert sizes == sorted(sizes) and sizes[-1] == 1168
+        assert all(np.isfinite(float(row["curriculum/difficulty_q90"])) for row in rows)
+
+
+def test_controls_have_equal_updates_and_a_table(small, capsys) -> None:
+    cfg = small("experiment=curriculum/controls", "seeds=[0,1]")
+    go(cfg)
+    out = capsys.readouterr().out
+    assert all(name in out for name in ("i.i.d.", "random order", "hard to easy", "easy to hard", "vs i.i.d."))
+    runs = plan(cfg)
+    assert [run.arm for run in runs[:4]] == ["iid", "random", "hard_to_easy", "easy_to_hard"] and len(runs) == 8
+    results = [json.loads((folder_of(run, Path(cfg["runs_dir"])) / "result.json").read_text()) for run in runs]
+    assert {result["updates"] for result in results} == {90}
+    assert sum(run.stage == "score" for run in with_parents(runs)) == 1, "one score for all seeds and orders"
+    assert not any("score" in run.parents for run in runs if run.arm in ("iid", "random"))
+
+
+def test_a_short_budget_counts_updates(small) -> None:
+    result, last, _ = trained(small, "stage=backprop", "curriculum=easy_to_hard", "updates_per_epoch=2")
+    assert result["updates"] == 10 == int(last["updates"])
+    assert float(last["curriculum/pool_fraction"]) == 1.0
+
+
+def test_what_does_not_decide_does_not_make_a_new_run(small) -> None:
+    def of(*words: str) -> str:
+        return plan(small("stage=backprop", *words))[-1].fingerprint
+
+    random = of("curriculum=random")
+    assert random == of("curriculum=easy_to_hard", "curriculum/order=random", "curriculum/score=c_score")
+    easy = of("curriculum=easy_to_hard")
+    assert easy != random and easy != of("curriculum=easy_to_hard", "curriculum/score=teacher_loss")
+    assert easy != of("curriculum=easy_to_hard", "curriculum.pacing.start=0.1")
+    assert easy == of("curriculum=hard_to_easy", "curriculum/order=easy_to_hard")
+    assert of() == of("dataset.label_noise=0") and of() != of("dataset.label_noise=0.1")
+
+
+# ------------------------------------------------------------------------------------- wrong labels
+
+
+def test_label_noise_is_in_the_train_part_only_and_the_clean_labels_are_kept() -> None:
+    from fitnets.assemble import make_data
+
+    def of(noise: float, split_seed: int = 0):
+        return make_data(
+            plan(composed("stage=backprop", f"dataset.label_noise={noise}", f"split_seed={split_seed}"))[0], {}
+        )
+
+    data, plain = of(0.4), of(0)
+    wrong = data.given_labels != data.images.labels
+    assert int(wrong[data.train_index].sum()) == round(0.4 * 1168) == int(wrong.sum())
+    assert torch.equal(data.images.labels, plain.images.labels) and torch.equal(data.val_index, plain.val_index)
+    assert torch.equal(data.visible_labels, data.given_labels)
+    assert torch.equal(data.val_batch(data.val_index).y, plain.images.labels[data.val_index])
+    assert torch.equal(data.given_labels, of(0.4).given_labels)
+    assert data.given_labels[data.train_index].bincount(minlength=10).min() > 60, "any other class, at random"
+
+
+# ------------------------------------------------------------------------------------ what is refused
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["curriculum=easy_to_hard", "curriculum.score=c_scor"], "type curriculum/score=NAME with one of: c_score"),
+        (["curriculum=easy_to_hard", "curriculum.pacing=linear"], "type curriculum/pacing=NAME with one of: comp"),
+        (["curriculum=easy_to_hard", "curriculum.order=hard_to_easy"], "type curriculum/order=NAME"),
+        (["curriculum=easy_to_hard", "curriculum.order.name=anti-curr"], "easy_to_hard | hard_to_easy | random"),
+        (["curriculum=easy_to_hard", "curriculum.pacing.start=0"], "curriculum.pacing.start is 0"),
+        (["curriculum=easy_to_hard", "curriculum.pacing.full_at=-1"], "curriculum.pacing.full_at is -1"),
+        (["curriculum=easy_to_hard", "curriculum.balanced=yes"], "curriculum.balanced is 'yes'"),
+        (["curriculum=self_paced", "curriculum.score.every=0"], "curriculum.score.every is 0"),
+        (["stage=score"], "stage=score needs a curriculum: type curriculum=easy_to_hard"),
+        (["stage=score", "curriculum=self_paced"], "stage=score needs another score"),
+        (["stage=teacher", "curriculum=easy_to_hard"], "stage=teacher knows no curriculum"),
+        (["curriculum=easy_to_hard", "retrain_on_all=true"], "type retrain_on_all=false"),
+        (["experiment=curriculum/controls", "stage.orders=[iid,anti]"], "iid | random | hard_to_easy | easy_to_hard"),
+        (["experiment=curriculum/controls", "stage.arm=kdd"], "stage.arm is 'kdd'"),
+        (["experiment=curriculum/controls", "curriculum=none"], "stage=controls needs a curriculum"),
+        (["experiment=curriculum/controls", "seeds=[0]"], "seeds is [0]"),
+        (["dataset.label_noise=1"], "dataset.label_noise is 1"),
+        (["updates_per_epoch=0"], "updates_per_epoch is 0"),
+        (["curriculum=easy_to_hard", "curriculum/score=file", "curriculum.score.path=no"], "there is no such file"),
+        (["curriculum=easy_to_hard", "curriculum/score=svm_margin", "curriculum.score.features=teacher"], "has one"),
+        (["curriculum=easy_to_hard", "curriculum.pacing._target_=fitnets.data.pacing.cubic"], "defines no 'cubic'"),
+    ],
+)  # fmt: skip
+def test_bad_curricula(words: list[str], told: str) -> None:
+    stage = [] if any(word.startswith(("stage", "experiment")) for word in words) else ["stage=backprop"]
+    problems = check_config(composed(*stage, *words))
+    assert len(problems) == 1 and told in problems[0], problems
+
+
+def test_options_of_a_score_and_a_pacing_are_checked_before_training() -> None:
+    cfg = composed(
+        "stage=backprop", "curriculum=easy_to_hard", "+curriculum.pacing.begin=1", "+curriculum.score.fold=3"
+    )
+    problems = check_nets(cfg)
+    assert len(problems) == 2 and "start, full_at, power" in problems[0] and "features, components" in problems[1]
+
+
+def test_a_file_of_the_wrong_length_says_how_many_it_must_hold(small, tmp_path: Path) -> None:
+    np.savetxt(tmp_path / "few.txt", np.arange(10.0))
+    cfg = small(
+        "stage=score", "curriculum=easy_to_hard", "curriculum/score=file", f"curriculum.score.path={tmp_path}/few.txt"
+    )
+    with pytest.raises(ValueError, match="needs 1438 finite numbers"):
+        go(cfg)
