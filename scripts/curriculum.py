@@ -40,7 +40,10 @@ TABLES: dict[str, dict[str, Any]] = {
         ],
     },
     "mnist": {
-        "words": ["dataset=mnist", "student=thin_relu", "epochs.teacher=3"],
+        "words": [
+            *("dataset=mnist", "epochs.teacher=3", "student=thin_relu"),
+            "student.net.blocks=[[8,8],[16,16],[16,16]]",
+        ],
         "seeds": 3,
         "budgets": {
             "3,905 updates": ["epochs.hint=2", "epochs.kd=3"],
@@ -59,8 +62,8 @@ TABLES: dict[str, dict[str, Any]] = {
     },
 }
 
-NOTES = """± is the sample sd over seeds; differences are paired by seed, with a 95 % t-interval. Equal updates and learning
-rate schedules in each condition; one split, one draw of wrong labels; test labels are right."""
+NOTES = """± is the sample sd over seeds; differences are paired by seed, with a 95 % t-interval. Equal updates and
+learning rate schedules in each condition; one split, one draw of wrong labels; test labels are right."""
 
 
 def composed(*words: str) -> dict[str, Any]:

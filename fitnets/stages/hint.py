@@ -16,7 +16,7 @@ from fitnets.layers import Cut, Shape, guided_parameters
 from fitnets.losses import hint_loss
 from fitnets.optim import make_optimizer
 from fitnets.stages.answers import Answers
-from fitnets.stages.means import Means
+from fitnets.stages.means import Means, note
 from fitnets.stages.teacher import FrozenTeacher, outside_tree
 
 
@@ -70,13 +70,17 @@ class HintModule(LightningModule):
         return (self.regressor(self.guided(batch.x)) - self.hints(batch)).square().flatten(1).mean(1)
 
     def on_train_epoch_end(self) -> None:
-        self.log_dict({f"train/{name}": value for name, value in self.means.take().items()})
+        note(self, {f"train/{name}": value for name, value in self.means.take().items()})
 
     def validation_step(self, batch: Batch, _batch_number: int) -> None:
         predicted, hint = self.regressor(self.guided(batch.x)), self.hints(batch)
         self.val_loss.update(hint_loss(predicted, hint, self.reduction), weight=len(hint))
         self.val_r2.update(predicted.flatten(1), hint.flatten(1))
-        self.log_dict({"val/hint_loss": self.val_loss, "val/r2": self.val_r2})
+
+    def on_validation_epoch_end(self) -> None:
+        note(self, {"val/hint_loss": self.val_loss.compute(), "val/r2": self.val_r2.compute()})
+        self.val_loss.reset()
+        self.val_r2.reset()
 
     def configure_optimizers(self) -> Any:
         return make_optimizer(self.guided, self.trained, self.recipe, self.updates, self.regressor)

@@ -14,8 +14,8 @@ from fitnets.data.module import Batch
 from fitnets.losses import hard_cross_entropy, hinton_loss, kd_loss, soft_cross_entropy
 from fitnets.optim import make_optimizer
 from fitnets.stages.answers import Answers
-from fitnets.stages.classify import label_metrics, log_once, update_label_metrics
-from fitnets.stages.means import Means
+from fitnets.stages.classify import label_metrics, note_and_reset, update_label_metrics
+from fitnets.stages.means import Means, note
 from fitnets.stages.teacher import FrozenTeacher, outside_tree
 
 
@@ -92,10 +92,9 @@ class KDModule(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         means = self.means.take()
-        self.log("train/loss", means.pop("loss"))
-        self.log_dict({f"distill/{name}": value for name, value in means.items()})
-        if (weight := self.lambda_) is not None:
-            self.log("distill/lambda", weight)
+        weight = {} if self.lambda_ is None else {"distill/lambda": self.lambda_}
+        loss = {"train/loss": means.pop("loss")}
+        note(self, loss | {f"distill/{name}": value for name, value in means.items()} | weight)
 
     def validation_step(self, batch: Batch, _batch_number: int) -> None:
         logits = self.student(batch.x)
@@ -103,8 +102,8 @@ class KDModule(LightningModule):
         update_match_metrics(self.val_match, logits, self.answers(batch))
 
     def on_validation_epoch_end(self) -> None:
-        log_once(self, self.val_metrics)
-        log_once(self, self.val_match)
+        note_and_reset(self, self.val_metrics)
+        note_and_reset(self, self.val_match)
 
     def test_step(self, batch: Batch, _batch_number: int) -> None:
         logits = self.student(batch.x)

@@ -13,6 +13,7 @@ from fitnets.data.curriculum import GrowingPool
 from fitnets.data.module import EVAL_BATCH, Batch, DataModule
 from fitnets.layers import eval_mode
 from fitnets.runs import Run
+from fitnets.stages.means import note
 
 DECILES = 10
 LOOKED_AT = 512  # training samples whose accuracy is followed by difficulty
@@ -87,12 +88,12 @@ class PoolFigures(Callback):
             figures[f"shown_decile{number:02}"] = float(batches.shown[part].sum() / batches.shown.sum())
         accuracies = [f"curriculum/accuracy_decile{number + 1:02}" for number in range(len(self.looked_at))]
         for name in accuracies:
-            trainer.callback_metrics.pop(name, None)  # Lightning would repeat the last look in each epoch
+            trainer.callback_metrics.pop(name, None)  # a look stands for its own epoch only
         epochs, epoch = trainer.max_epochs or 1, trainer.current_epoch + 1
         if self.looked_at and epoch * LOOKS // epochs > (epoch - 1) * LOOKS // epochs:
             for number, part in enumerate(self.looked_at, 1):
                 figures[f"accuracy_decile{number:02}"] = float(is_right(pl_module, self.data, part).float().mean())
-        pl_module.log_dict({f"curriculum/{name}": value for name, value in figures.items()})
+        note(pl_module, {f"curriculum/{name}": value for name, value in figures.items()})
 
 
 class SelfPaced(Callback):
