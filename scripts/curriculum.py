@@ -221,10 +221,10 @@ def main(arguments: list[str] | None = None) -> int:
         writer.writerow(
             ["score", "label_noise", "budget", "order", "accuracy_mean", "accuracy_sd", "n", "vs_iid", "ci95"]
         )
-        for score, noise, budget, of_orders, _ in found:
-            for row in of_orders:
+        for condition in found:
+            for row in condition.rows:
                 figures = [row.accuracy_mean, row.accuracy_sd, row.n, row.difference, row.difference_ci]
-                writer.writerow([score, noise, budget, row.arm, *figures])
+                writer.writerow([*condition[:3], row.arm, *figures])
     plot(found, title, given.out / f"curriculum_{given.table}.png")
     Console(highlight=False, soft_wrap=True).print(f"\nwrote {given.out}/curriculum_{given.table}.md, .csv and .png")
     return 0

@@ -29,7 +29,7 @@ ARM_NAMES = {
     "easy_to_hard": "easy to hard",
 }
 COLORS = {"backprop": "#7f7f7f", "kd": "#1f77b4", "fitnet": "#d62728"}
-OTHER_COLORS = ("#2ca02c", "#98df8a", "#9467bd", "#c5b0d5", "#8c564b", "#e377c2", "#bcbd22")
+OTHER_COLORS: tuple[str, ...] = ("#2ca02c", "#98df8a", "#9467bd", "#c5b0d5", "#8c564b", "#e377c2", "#bcbd22")
 OTHER_COLORS += ("#7f7f7f", "#9467bd", "#d62728", "#1f77b4")  # orders of a curriculum
 COLORS |= dict(zip(list(ARM_NAMES)[3:], OTHER_COLORS, strict=True))
 

@@ -92,9 +92,10 @@ class KDModule(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         means = self.means.take()
-        weight = {} if self.lambda_ is None else {"distill/lambda": self.lambda_}
-        loss = {"train/loss": means.pop("loss")}
-        note(self, loss | {f"distill/{name}": value for name, value in means.items()} | weight)
+        note(self, {"train/loss": means.pop("loss")})
+        note(self, {f"distill/{name}": value for name, value in means.items()})
+        if (weight := self.lambda_) is not None:
+            note(self, {"distill/lambda": weight})
 
     def validation_step(self, batch: Batch, _batch_number: int) -> None:
         logits = self.student(batch.x)

@@ -10,7 +10,7 @@ from torch import Tensor
 def note(module: LightningModule, figures: Mapping[str, Tensor | float]) -> None:
     """Figures of an epoch, put where callbacks find them: `trainer.callback_metrics`.
 
-    Lightning's own `log` does that too, and averages, synchronises and checks; for figures that are final it cost 2 % of
+    Lightning's own `log` does that too, and averages, synchronises and checks; for final figures that cost 2 % of
     an epoch on digits.
     """
     module.trainer.callback_metrics.update(figures)  # type: ignore[arg-type]
