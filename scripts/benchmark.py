@@ -73,10 +73,10 @@ HELP_CPU_SECONDS = 1.2
 PARTS = ("steps", "epochs", "peers", "curriculum", "sweep", "cli", "growth")
 
 
-def noise(split_seed: int, size: int = 32) -> Images:
-    """Random images: STEPS batches to train on (with the digits' val_fraction) and one to test on."""
+def noise(split_seed: int, size: int = 32, train: int | None = None) -> Images:
+    """Random images: STEPS batches to train on (with the digits' val_fraction), or `train`, and one to test on."""
     generator = torch.Generator().manual_seed(split_seed)
-    count = round(STEPS * BATCH / (1 - 0.1875))
+    count = round((train or STEPS * BATCH) / (1 - 0.1875))
 
     def images(n: int) -> Tensor:
         return torch.randint(256, (n, 3, size, size), dtype=torch.uint8, generator=generator)
@@ -403,7 +403,13 @@ def sweep(work: Path, out: Figures, threads: int = 1) -> None:
         given = json.dumps([*words, f"runs_dir={work}/parts{number}"])
         parts.append(seconds_of([sys.executable, __file__, "--seven-parts", given], threads))
     out["ratios"]["sweep_over_parts"] = median(swept) / median(parts)
-    out["details"]["sweep"] = {"sweep_seconds": swept, "parts_seconds": parts, "config": words}
+    by_jobs = {len(TEMPERATURES): median(swept)}
+    for jobs in (1, 3):
+        chosen = ",".join(map(str, TEMPERATURES[:jobs]))
+        command = [sys.executable, "run.py", *(["-m"] * (jobs > 1)), *words, f"temperature={chosen}"]
+        by_jobs[jobs] = seconds_of([*command, f"runs_dir={work}/jobs{jobs}"], threads)
+    found = {"sweep_seconds": swept, "parts_seconds": parts, "seconds_by_jobs": by_jobs, "config": words}
+    out["details"]["sweep"] = found
 
 
 def seven_parts(words: list[str]) -> None:
@@ -447,6 +453,9 @@ def growth(work: Path, out: Figures) -> None:
         table[f"thin_deep, batch {batch}"] = step_ms(work / f"batch{batch}", [f"batch_size={batch}"])
     for student in ("thin_relu", "thin_deep", "thin_deeper"):
         table[f"{student}, batch 64"] = step_ms(work / student, [f"student={student}"])
+    for images in (1_000, 10_000, 50_000):  # the same updates from more 8x8 images
+        few = [*NOISE, "+dataset.size=8", f"+dataset.train={images}", "updates_per_epoch=10"]
+        table[f"thin_deep, {images:,} images"] = step_ms(work / f"images{images}", few)
     out["details"]["growth_kd_step_ms"] = table
     peak: Figures = {}
     words = ["epochs.teacher=1", "epochs.hint=1", "epochs.kd=1", "trainer=cpu", f"runs_dir={work}/peak"]
@@ -463,9 +472,12 @@ def growth(work: Path, out: Figures) -> None:
 
 
 PEAK = """
-import resource, sys, run
+import resource, runpy, sys
 sys.argv[0] = "run.py"
-run.main()
+try:
+    runpy.run_path("run.py", run_name="__main__")
+except SystemExit:
+    pass
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

@@ -15,7 +15,7 @@ TINY = [word for word in SMALL if not word.startswith(("epochs", "trainer"))]
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark, "ROUNDS", 1)
-    monkeypatch.setattr(benchmark, "STEP_ROUNDS", 1)
+    monkeypatch.setattr(benchmark, "EPOCHS", 3)
     monkeypatch.setattr(benchmark, "BATCH", 8)
     monkeypatch.setattr(benchmark, "STEPS", 3)
     monkeypatch.setattr(benchmark, "PAIRS", {"tiny": TINY})
@@ -39,7 +39,7 @@ def test_figures_of_steps_and_epochs_come_from_trainings(tiny: None, tmp_path: P
 def test_a_missing_peer_is_one_line_and_no_ratio(tiny: None, monkeypatch, tmp_path: Path, capsys) -> None:
     monkeypatch.setattr(benchmark, "PEERS", tmp_path / "nothing")
     out: benchmark.Figures = {"ratios": {}, "details": {}}
-    benchmark.peers(1, out)
+    benchmark.peers(1, tmp_path, out)
     assert not out["ratios"]
     assert capsys.readouterr().out.count("\n") == 1
 
