@@ -25,7 +25,7 @@ class LayerError(ValueError):
 
 
 @contextmanager
-def _eval_mode(net: nn.Module) -> Iterator[None]:
+def eval_mode(net: nn.Module) -> Iterator[None]:
     """Eval mode inside (batch norm must not move), each module's own mode restored after."""
     modes = [(module, module.training) for module in net.modules()]
     net.eval()
@@ -58,7 +58,7 @@ def _trace(net: nn.Module, input_shape: Shape) -> dict[str, list[Shape | None]]:
         handles.append(module.register_forward_hook(note))
     reference = next(net.parameters(), torch.empty(0))
     try:
-        with _eval_mode(net), torch.no_grad():
+        with eval_mode(net), torch.no_grad():
             net(torch.zeros(2, *input_shape, dtype=reference.dtype, device=reference.device))
     finally:
         for handle in handles:
@@ -150,7 +150,7 @@ def guided_half(net: nn.Module, layer: str, input_shape: Shape) -> list[nn.Modul
     ]
     reference = next(net.parameters(), torch.empty(0))
     try:
-        with _eval_mode(net), torch.no_grad():
+        with eval_mode(net), torch.no_grad():
             Cut(net, layer)(torch.zeros(2, *input_shape, dtype=reference.dtype, device=reference.device))
     finally:
         for handle in handles:

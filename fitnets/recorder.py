@@ -4,6 +4,7 @@ import csv
 import math
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,15 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
         self.best: dict[str, Any] | None = None  # rank, epoch, weights
         self.seconds_before = 0.0
         self.pause = 0.0
+        self.tell: Callable[[dict[str, float]], None] = lambda row: None  # other loggers, of each row
         self._random_state: list[Tensor] | None = None
 
     # ------------------------------------------------------------------------------ during training
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.started = self.saved = time.monotonic()
+        for row in self.history:  # of a resumed stage: each start tells the whole of it
+            self.tell(row)
         if self._random_state is not None:
             torch.set_rng_state(self._random_state[0])
             if len(self._random_state) > 1:
@@ -54,6 +58,8 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
         figures = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
         row = {"epoch": trainer.current_epoch + 1, "updates": trainer.global_step}
         row["train/lr"] = trainer.optimizers[0].param_groups[0]["lr"]
+        if hasattr(pl_module, "derived"):  # arithmetic on figures: logging them through Lightning costs time
+            figures |= pl_module.derived(figures)
         self.history.append(row | figures)
         if trainer.enable_validation:
             rank = [figures[name] * (1 if mode == "max" else -1) for name, mode in pl_module.best_by]
@@ -65,6 +71,7 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
             if self.patience is not None and trainer.current_epoch + 1 - self.improved[1] >= self.patience:
                 trainer.should_stop = True
         self._write_history()
+        self.tell(self.history[-1])
         if trainer.current_epoch + 1 < (trainer.max_epochs or 0) and not trainer.should_stop:
             self._save_if_due(trainer)
 

@@ -34,7 +34,8 @@ STUDENTS = ALL - {"teacher"}
     ("override", "moved"),
     [
         ("runs_dir=elsewhere", set()),
-        ("logger=csv", set()),
+        ("logger=none", set()),
+        ("logger=[wandb,tensorboard]", set()),
         ("trainer=gpu", set()),
         ("trainer.threads=1", set()),
         ("trainer.checkpoint_seconds=1", set()),

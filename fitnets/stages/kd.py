@@ -63,6 +63,7 @@ class KDModule(LightningModule):
         self.test_metrics = label_metrics(num_classes, "test/")
         self.val_match = match_metrics(num_classes, "match/")
         self.test_match = match_metrics(num_classes, "test/match_")
+        self.answered: list[tuple[Tensor, ...]] = []  # logits, labels and the teacher's logits on the test part
 
     @property
     def lambda_(self) -> float | None:
@@ -70,19 +71,31 @@ class KDModule(LightningModule):
         schedule = self.loss.get("lambda_schedule")
         return build(schedule, self.current_epoch, self.epochs) if schedule else None
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """The factor on each term of the loss in this epoch."""
+        if (weight := self.lambda_) is not None:
+            return {"hard": 1.0, "soft": weight}
+        return {"hard": 1 - self.loss["alpha"], "soft": self.loss["alpha"] * self.temperature**2}
+
+    def terms(self, logits: Tensor, answer: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """The raw terms of the loss at the logits."""
+        softened = 1.0 if self.loss["name"] == "code" else None
+        soft = soft_cross_entropy(logits, answer, self.temperature, softened)
+        return {"hard": hard_cross_entropy(logits, y), "soft": soft}
+
     def training_step(self, batch: Batch, _batch_number: int) -> Tensor:
         return self.distill(self.student(batch.x), self.answers(batch), batch.y)
 
     def distill(self, logits: Tensor, answer: Tensor, y: Tensor, **beside: Tensor) -> Tensor:
         """The stage's loss; terms in `beside` are added with weight 1. All terms are followed by name."""
-        hard = hard_cross_entropy(logits, y)
-        soft = soft_cross_entropy(logits, answer, self.temperature, 1.0 if self.loss["name"] == "code" else None)
+        terms = self.terms(logits, answer, y)
         if (weight := self.lambda_) is not None:
-            loss = kd_loss(hard, soft, weight)
+            loss = kd_loss(**terms, lambda_=weight)
         else:
-            loss = hinton_loss(hard, soft, self.temperature, self.loss["alpha"])
+            loss = hinton_loss(**terms, temperature=self.temperature, alpha=self.loss["alpha"])
         loss = loss + sum(beside.values())
-        self.means.add(loss=loss, hard=hard, soft=soft, **beside)
+        self.means.add(loss=loss, **terms, **beside)
         return loss
 
     def on_train_epoch_end(self) -> None:
@@ -91,6 +104,11 @@ class KDModule(LightningModule):
         self.log_dict({f"distill/{name}": value for name, value in means.items()})
         if (weight := self.lambda_) is not None:
             self.log("distill/lambda", weight)
+
+    def derived(self, row: Mapping[str, float]) -> dict[str, float]:
+        """Figures that follow from an epoch's others: each term times its weight, the same for all its updates."""
+        weighted = {f"distill/weighted_{name}": w * row[f"distill/{name}"] for name, w in self.weights.items()}
+        return weighted | {"distill/temperature": self.temperature}
 
     def validation_step(self, batch: Batch, _batch_number: int) -> None:
         logits = self.student(batch.x)
@@ -104,7 +122,9 @@ class KDModule(LightningModule):
     def test_step(self, batch: Batch, _batch_number: int) -> None:
         logits = self.student(batch.x)
         update_label_metrics(self.test_metrics, logits, batch.y)
-        update_match_metrics(self.test_match, logits, self.teacher(batch.x))
+        teacher_logits = self.teacher(batch.x)
+        update_match_metrics(self.test_match, logits, teacher_logits)
+        self.answered.append((logits, batch.y, teacher_logits))
         self.log_dict(self.test_metrics)
         self.log_dict(self.test_match)
 

@@ -1,0 +1,153 @@
+"""What a stage is measured by beside its own figures: while it trains, where time allows, and once at its end."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fitnets import cost
+from fitnets.data.module import EVAL_BATCH, Batch, DataModule
+from fitnets.layers import eval_mode, watched
+from fitnets.report import pictures
+from fitnets.report.figures import cka, of_predictions, shares
+from fitnets.stages.classify import ClassifierModule
+from fitnets.stages.hint import HintModule
+from fitnets.stages.kd import KDModule
+
+FIXED = 2000  # validation images on which figures are followed over time: always the first ones
+COMPARED = 512  # of them, in the comparison of two layers: its cost grows with their square
+PICTURED = 8
+
+
+class Observer:
+    """Figures of a stage's networks on fixed validation images, by the names under which they are logged.
+
+    `layers` are the teacher's hint and the student's guided layer where the stage knows both. Networks are in eval
+    mode meanwhile and nothing random is drawn: a training that is watched ends as one that is not.
+    """
+
+    def __init__(self, module: Any, data: DataModule, layers: tuple[str, str] | None):
+        self.module = module
+        self.data = data
+        self.layers = layers
+        self.index = data.val_index[:FIXED]
+        self._hints: Tensor | None = None
+
+    @torch.no_grad()
+    def __call__(self) -> dict[str, float]:
+        with eval_mode(self.module):
+            return self._of_answers() | self._of_terms() | self._of_layers()
+
+    def _batch(self, count: int) -> Batch:
+        return self.data.val_batch(self.index[:count])
+
+    def _of_answers(self) -> dict[str, float]:
+        net = answering(self.module)
+        if net is None or self.data.train_on != "train":  # no answers to count, or no images that are not trained on
+            return {}
+        batches = [self.data.val_batch(part) for part in self.index.split(EVAL_BATCH)]
+        logits, labels = torch.cat([net(batch.x) for batch in batches]), torch.cat([batch.y for batch in batches])
+        calibration, details = of_predictions(logits, labels)
+        worst = min(share for share in details["per_class"] if share is not None)
+        return {f"val/{name}": value for name, value in calibration.items()} | {"val/worst_class_accuracy": worst}
+
+    def _of_terms(self) -> dict[str, float]:
+        """Each term's part of the gradient at the logits, its weight included."""
+        if not isinstance(self.module, KDModule):
+            return {}
+        batch = self._batch(COMPARED)
+        logits = self.module.student(batch.x).float().requires_grad_()
+        with torch.enable_grad():
+            terms = self.module.terms(logits, self.module.teacher(batch.x).float(), batch.y)
+            gradients = {
+                name: self.module.weights[name] * torch.autograd.grad(term, logits)[0] for name, term in terms.items()
+            }
+        return {f"distill/gradient_share_{name}": share for name, share in shares(gradients).items()}
+
+    def _of_layers(self) -> dict[str, float]:
+        """Linear CKA of the hint and the guided layer, before any regressor."""
+        if self.layers is None or len(self.index) < 4:
+            return {}
+        batch, (hint_layer, guided_layer) = self._batch(COMPARED), self.layers
+        if isinstance(self.module, HintModule):
+            guided, hint = self.module.guided(batch.x), self.module.teacher
+        else:
+            guided = output_of(self.module.student, guided_layer, batch.x)
+            hint = lambda x: output_of(self.module.teacher.net, hint_layer, x)  # noqa: E731
+        if self._hints is None:  # the teacher does not change
+            self._hints = hint(batch.x)
+        return {"match/cka": cka(guided, self._hints)}
+
+
+def answering(module: Any) -> nn.Module | None:
+    """The network of a stage that gives logits; None for the hint stage."""
+    if isinstance(module, KDModule):
+        return module.student
+    return module.net if isinstance(module, ClassifierModule) else None
+
+
+def output_of(net: nn.Module, layer: str, x: Tensor) -> Tensor:
+    with watched(net, layer) as outputs:
+        net.forward(x)  # not through __call__, which may be compiled and then passes over hooks
+    return outputs[0]
+
+
+def compared_layers(module: Any, hint: Mapping[str, Any] | None) -> tuple[str, str] | None:
+    """The hint and the guided layer of a stage with a teacher; `hint` is what its hint stage found, if it has one."""
+    facts = getattr(module, "facts", None) or hint or {}
+    if getattr(module, "teacher", None) is None or "hint_layer" not in facts:
+        return None
+    return facts["hint_layer"], facts["guided_layer"]
+
+
+def at_the_end(module: Any, data: DataModule, folder: Path) -> tuple[dict[str, float], dict[str, Any]]:
+    """Calibration on the test part and its details, from the answers that testing has left; the stage's pictures."""
+    assert data.images is not None
+    media, images = folder / "media", data.images
+    scale = float(images.images[:256].max())  # white: digits have 16 levels
+    if isinstance(module, HintModule):
+        media.mkdir(exist_ok=True)
+        index = data.val_index[:PICTURED]
+        x = data.val_batch(index).x
+        with torch.no_grad(), eval_mode(module):
+            hints, predicted = module.teacher(x), module.regressor(module.guided(x))
+        pictures.hint_maps(media / "hint_maps.png", images.images[index], scale, hints, predicted)
+    if not (answered := getattr(module, "answered", None)):
+        return {}, {}
+    parts = [torch.cat(part).float().cpu() for part in zip(*answered, strict=True)]
+    parts[1] = parts[1].long()
+    calibration, details = of_predictions(parts[0], parts[1])
+    details["classes"] = list(images.class_names)
+    pictures.of_predictions(media, images.test_images, scale, images.class_names, parts, details)
+    return calibration, details
+
+
+def costs(
+    module: Any, net: nn.Module, data: DataModule, weights: Path, found: Mapping[str, Any], teacher_params: int | None
+) -> dict[str, float]:
+    """What the trained network costs beside its size, and what its training did. `found` is the stage's result.
+
+    Latencies are of preprocessed images on the training device. The teacher's share is of the training's time, by the
+    time of one batch; it is 0 where its answers are kept.
+    """
+    updates, seconds = found["updates"], found["seconds"]
+    costs = {"checkpoint_mb": weights.stat().st_size / 1e6}
+    for size in (1, 128):
+        p50, p95 = cost.latency(net, data.val_batch(_some(data.val_index, size)).x)
+        costs |= {f"latency_ms_p50_batch{size}": p50, f"latency_ms_p95_batch{size}": p95}
+    if updates:
+        costs["images_per_s"] = updates * data.batch_size / seconds
+    if teacher_params:
+        costs["compression"] = teacher_params / found["params"]
+    if updates and getattr(module, "teacher", None) is not None:
+        costs["teacher_share"] = 0.0
+        if found["answers"] == "online":
+            batch_ms, _ = cost.latency(module.teacher, data.preprocessed(_some(data.train_index, data.batch_size)))
+            costs["teacher_share"] = min(1.0, batch_ms / 1000 * updates / seconds)
+    return costs
+
+
+def _some(index: Tensor, count: int) -> Tensor:
+    return index[torch.arange(count) % len(index)]
