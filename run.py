@@ -53,7 +53,7 @@ def resolved(config: DictConfig) -> dict[str, Any]:
 
 def name_group(cfg: dict[str, Any], choices: Any) -> None:
     """W&B's group, where the user gives none, is the sweep's or the experiment's name."""
-    wandb = cfg.get("logger", {}).get("wandb")
+    wandb = (cfg.get("logger") or {}).get("wandb")
     if isinstance(wandb, dict) and wandb.get("group") is None:
         wandb["group"] = choices.get("sweep") or choices.get("experiment")
 
@@ -66,9 +66,9 @@ def run(cfg: dict[str, Any], overrides: list[str]) -> float | None:
     from rich.console import Console
 
     from fitnets.check import ConfigError, check_config, check_nets
-    from fitnets.loggers import sync_command
     from fitnets.report.terminal import one_line, say_plan, summary
     from fitnets.runs import ensure, folder_of, plan, status, with_parents
+    from fitnets.wandb_run import sync_command
 
     if problems := check_config(cfg):
         raise ConfigError(problems)

@@ -28,18 +28,22 @@ def multiplications(net: nn.Module, input_shape: Shape) -> int:
 def latency(net: nn.Module, x: Tensor, seconds: float = 0.04) -> tuple[float, float]:
     """Milliseconds of one forward pass in eval mode on `x` (B, C, H, W): median and 95th percentile.
 
-    Measured for about `seconds`, at least three passes after one to warm up. Not through torch.compile, where the net
-    is compiled: a new batch size would compile again.
+    Measured for about `seconds`, after a pass to warm up; where that one takes as long already, it is what counts. Not
+    through torch.compile, where the net is compiled: a new batch size would compile again.
     """
     wait = torch.cuda.synchronize if x.is_cuda else lambda: None
-    times: list[float] = []
-    with eval_mode(net):
+
+    def once() -> float:
+        started = time.perf_counter()
         net.forward(x)
         wait()
-        while len(times) < 3 or sum(times) < seconds:
-            started = time.perf_counter()
-            net.forward(x)
-            wait()
-            times.append(time.perf_counter() - started)
+        return time.perf_counter() - started
+
+    with eval_mode(net):
+        times = [once()]
+        if times[0] < seconds:
+            times = [once()]
+            while sum(times) < seconds:
+                times.append(once())
     p50, p95 = torch.tensor(times, dtype=torch.float64).quantile(torch.tensor([0.5, 0.95], dtype=torch.float64))
     return 1000 * p50.item(), 1000 * p95.item()

@@ -50,7 +50,15 @@ def read(path: Path) -> OfflineRun:
     found = OfflineRun(path)
 
     def items(entries: Any) -> dict[str, Any]:
-        return {e.key or "/".join(e.nested_key): json.loads(e.value_json) for e in entries}
+        flat: dict[str, Any] = {}
+        for entry in entries:  # a picture comes as several entries, one for each of its properties
+            first, *inner = entry.nested_key or [entry.key]
+            value = json.loads(entry.value_json)
+            if inner:
+                flat.setdefault(first, {})[inner[-1]] = value
+            else:
+                flat[first] = value
+        return flat
 
     for record in records(path):
         kind = record.WhichOneof("record_type")

@@ -19,9 +19,7 @@ def font(size: int = 13) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def hardest(
-    path: Path, images: Tensor, scale: float, logits: Tensor, labels: Tensor, names: Sequence[str]
-) -> None:
+def hardest(path: Path, images: Tensor, scale: float, logits: Tensor, labels: Tensor, names: Sequence[str]) -> None:
     """The images (N, C, H, W) with the highest loss, worst first, with label, answer and loss in nats.
 
     Images are uint8, black at 0 and white at `scale`.
@@ -44,7 +42,9 @@ def disagreed(
         [f"{whose} {names[p[i].argmax()]} {p[i].max():.0%}" for whose, p in (("S", ours), ("T", theirs))] for i in most
     ]
     captions = [[f"is {names[labels[i]]}", *both] for i, both in zip(most, said, strict=True)]
-    _strip(path, [_tile(images[i], scale) for i in most], captions, "Student (S) and teacher (T) differ most, test part")
+    _strip(
+        path, [_tile(images[i], scale) for i in most], captions, "Student (S) and teacher (T) differ most, test part"
+    )
 
 
 def hint_maps(path: Path, images: Tensor, scale: float, hints: Tensor, predicted: Tensor) -> None:
