@@ -55,9 +55,7 @@ class WandbRun:
                 group=options["group"],
                 job_type=run.stage,
                 name=run.name,
-                tags=[
-                    *dict.fromkeys([run.stage, run.arm, run.spec["dataset"]["name"], run.net_name, *options["tags"]])
-                ],
+                tags=tags,
                 id=wandb_id(run, folder),
                 resume="allow",
                 reinit="finish_previous",

@@ -19,11 +19,12 @@ import pytorch_lightning as pl
 from hydra.errors import HydraException
 
 import run as door
-from fitnets import loggers
+from fitnets import loggers, wandb_run
 from fitnets.check import check_config
-from fitnets.loggers import started, sync_command
+from fitnets.loggers import started
 from fitnets.runs import folder_of, plan, read_result, with_parents
 from fitnets.train import train
+from fitnets.wandb_run import sync_command
 from tests.conftest import ROOT, SMALL, composed, go
 from tests.offline_wandb import OfflineRun, runs_in
 
@@ -36,7 +37,7 @@ def _nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "nothing"))
-    monkeypatch.setattr(loggers, "_offline_because", "")
+    monkeypatch.setattr(wandb_run, "_offline_because", "")
 
 
 def by_stage(runs: list[OfflineRun]) -> dict[str, OfflineRun]:
@@ -235,9 +236,9 @@ def test_two_machines_that_train_the_same_stage_have_two_runs(small, tmp_path: P
     run = plan(small("stage=teacher"))[0]
     for name in ("here", "there"):
         (tmp_path / name).mkdir()
-    here, there = (loggers.wandb_id(run, tmp_path / name) for name in ("here", "there"))
+    here, there = (wandb_run.wandb_id(run, tmp_path / name) for name in ("here", "there"))
     assert here != there and here[:11] == there[:11] == run.fingerprint[:10] + "-"
-    assert loggers.wandb_id(run, tmp_path / "here") == here
+    assert wandb_run.wandb_id(run, tmp_path / "here") == here
 
 
 def test_the_group_is_the_sweep_or_the_experiment() -> None:
@@ -310,29 +311,29 @@ def server(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.mark.parametrize("server", ["refuses", "says nothing"], indirect=True)
 def test_a_dead_network_costs_seconds_and_is_said_once(server: str, monkeypatch, capsys) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    monkeypatch.setattr(loggers, "PROBE_SECONDS", 1.0)
+    monkeypatch.setattr(wandb_run, "PROBE_SECONDS", 1.0)
     began = time.monotonic()
-    assert [loggers.mode_of(server, print) for _ in range(3)] == ["offline"] * 3
+    assert [wandb_run.mode_of(server, print) for _ in range(3)] == ["offline"] * 3
     assert time.monotonic() - began < 3
     assert capsys.readouterr().out.count("does not answer") == 1
 
 
 @pytest.mark.parametrize("server", ["answers with errors"], indirect=True)
 def test_with_a_key_and_a_server_it_is_online_and_wandb_mode_has_the_last_word(server: str, monkeypatch) -> None:
-    assert loggers.mode_of(server, print) == "offline", "no key"
-    monkeypatch.setattr(loggers, "_offline_because", "")
+    assert wandb_run.mode_of(server, print) == "offline", "no key"
+    monkeypatch.setattr(wandb_run, "_offline_because", "")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    assert loggers.mode_of(server, print) == "online"
+    assert wandb_run.mode_of(server, print) == "online"
     for asked, mode in (("offline", "offline"), ("dryrun", "offline"), ("disabled", "disabled"), ("online", "online")):
         monkeypatch.setenv("WANDB_MODE", asked)
-        assert loggers.mode_of(server, print) == mode
+        assert wandb_run.mode_of(server, print) == mode
 
 
 def test_a_key_in_netrc_is_found(tmp_path: Path, monkeypatch) -> None:
-    assert not loggers.has_key("https://api.wandb.ai")
+    assert not wandb_run.has_key("https://api.wandb.ai")
     (tmp_path / "netrc").write_text(f"machine api.wandb.ai login user password {'0' * 40}\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    assert loggers.has_key("https://api.wandb.ai") and not loggers.has_key("https://elsewhere.org")
+    assert wandb_run.has_key("https://api.wandb.ai") and not wandb_run.has_key("https://elsewhere.org")
 
 
 def test_wandb_mode_disabled_writes_nothing_and_trains(small, monkeypatch) -> None:
@@ -412,9 +413,8 @@ def test_the_tensorboard_extra_is_asked_for(monkeypatch) -> None:
     import importlib.util
 
     found = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *a: None if name == "tensorboard" else found(name, *a)
-    )
+    without = lambda name, *more: None if name == "tensorboard" else found(name, *more)  # noqa: E731
+    monkeypatch.setattr(importlib.util, "find_spec", without)
     (problem,) = check_config(composed("logger=tensorboard"))
     assert "pip install 'fitnets[tensorboard]'" in problem
 

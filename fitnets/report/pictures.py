@@ -42,9 +42,7 @@ def disagreed(
         [f"{whose} {names[p[i].argmax()]} {p[i].max():.0%}" for whose, p in (("S", ours), ("T", theirs))] for i in most
     ]
     captions = [[f"is {names[labels[i]]}", *both] for i, both in zip(most, said, strict=True)]
-    _strip(
-        path, [_tile(images[i], scale) for i in most], captions, "Student (S) and teacher (T) differ most, test part"
-    )
+    _strip(path, [_tile(images[i], scale) for i in most], captions, "Where student (S) and teacher (T) differ most")
 
 
 def hint_maps(path: Path, images: Tensor, scale: float, hints: Tensor, predicted: Tensor) -> None:
