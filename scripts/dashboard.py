@@ -18,8 +18,8 @@ import wandb_workspaces.workspaces as ws
 
 from fitnets.wandb_run import has_key
 
-BANDS = {"groupby": wr.Config("arm"), "groupby_aggfunc": "mean", "groupby_rangefunc": "stddev"}
-BARS = {"groupby": wr.Config("arm"), "groupby_aggfunc": "mean", "groupby_rangefunc": "stddev", "orientation": "h"}
+BANDS: dict[str, Any] = {"groupby": wr.Config("arm"), "groupby_aggfunc": "mean", "groupby_rangefunc": "stddev"}
+BARS = BANDS | {"orientation": "h"}
 
 
 def over_epochs(title: str, *keys: str, **options: Any) -> wr.LinePlot:
@@ -114,7 +114,7 @@ def keys_of(panel: Any) -> list[str]:
     if isinstance(panel, wr.MediaBrowser):
         return list(panel.media_keys)
     if isinstance(panel, wr.ScatterPlot):
-        return [panel.x.name, panel.y.name]  # type: ignore[union-attr]
+        return [panel.x.name, panel.y.name]
     shown = panel.metrics if isinstance(panel, wr.BarPlot) else panel.y
     return [getattr(metric, "name", metric) for metric in shown]
 
@@ -129,7 +129,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.list:
         for section in sections():
             print(section.name)
-            for panel in section.panels:
+            panels: list[Any] = section.panels
+            for panel in panels:
                 print(f"  {panel.title}: {', '.join(keys_of(panel)) or panel.metric_regex}")
         return 0
     if not given.entity:

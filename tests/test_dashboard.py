@@ -26,7 +26,7 @@ def test_every_panels_key_is_one_that_we_log(logged) -> None:
     assert {group.name for group in view.runset_settings.groupby} <= config
     for column in view.runset_settings.pinned_columns:
         where, _, name = column.partition(":")
-        assert name in {"summary": known, "config": config}.get(where, {"Name"})
+        assert name in {"summary": known, "config": config, "run": {"displayName"}}[where]
 
 
 def test_sections_are_the_prefixes_and_each_panel_asks_one_thing() -> None:

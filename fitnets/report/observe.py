@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from fitnets import cost
-from fitnets.data.module import EVAL_BATCH, Batch, DataModule
+from fitnets.data.module import Batch, DataModule
 from fitnets.layers import eval_mode, watched
 from fitnets.report import pictures
 from fitnets.report.figures import cka, of_predictions, shares
-from fitnets.stages.classify import ClassifierModule
 from fitnets.stages.hint import HintModule
 from fitnets.stages.kd import KDModule
 
@@ -33,65 +32,65 @@ class Observer:
         self.data = data
         self.layers = layers
         self.index = data.val_index[:FIXED]
-        self._hints: Tensor | None = None
+        self._of_teacher: tuple[Tensor, Tensor | None] | None = None  # on the first batch; it does not change
 
     @torch.no_grad()
     def __call__(self) -> dict[str, float]:
+        first, *rest = self.index.split(COMPARED)
+        batch = self.data.val_batch(first)
         with eval_mode(self.module):
-            return self._of_answers() | self._of_terms() | self._of_layers()
+            if isinstance(self.module, HintModule):
+                return self._of_layers(self.module.guided(batch.x), batch)
+            net = self.module.student if isinstance(self.module, KDModule) else self.module.net
+            logits, guided = run_and_heard(net, self.layers and self.layers[1], batch.x)
+            found = self._of_terms(logits, batch) | self._of_layers(guided, batch)
+            if self.data.train_on == "train":  # else validation images are trained on
+                more = [self.data.val_batch(index) for index in rest]
+                labels = torch.cat([batch.y, *(part.y for part in more)])
+                found |= self._of_answers(torch.cat([logits, *(net(part.x) for part in more)]), labels)
+        return found
 
-    def _batch(self, count: int) -> Batch:
-        return self.data.val_batch(self.index[:count])
+    def _teacher(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """What the frozen teacher gives at its end, and at the hint layer."""
+        if self._of_teacher is None:
+            net = self.module.teacher.net
+            at_the_end = isinstance(self.module, HintModule)  # there it is cut at the hint layer
+            out, heard = run_and_heard(net, None if at_the_end else self.layers and self.layers[0], batch.x)
+            self._of_teacher = out, out if at_the_end else heard
+        return self._of_teacher
 
-    def _of_answers(self) -> dict[str, float]:
-        net = answering(self.module)
-        if net is None or self.data.train_on != "train":  # no answers to count, or no images that are not trained on
-            return {}
-        batches = [self.data.val_batch(part) for part in self.index.split(EVAL_BATCH)]
-        logits, labels = torch.cat([net(batch.x) for batch in batches]), torch.cat([batch.y for batch in batches])
+    def _of_answers(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
         calibration, details = of_predictions(logits, labels)
         worst = min(share for share in details["per_class"] if share is not None)
         return {f"val/{name}": value for name, value in calibration.items()} | {"val/worst_class_accuracy": worst}
 
-    def _of_terms(self) -> dict[str, float]:
+    def _of_terms(self, logits: Tensor, batch: Batch) -> dict[str, float]:
         """Each term's part of the gradient at the logits, its weight included."""
         if not isinstance(self.module, KDModule):
             return {}
-        batch = self._batch(COMPARED)
-        logits = self.module.student(batch.x).float().requires_grad_()
+        leaf = logits.float().clone().requires_grad_()
         with torch.enable_grad():
-            terms = self.module.terms(logits, self.module.teacher(batch.x).float(), batch.y)
-            gradients = {
-                name: self.module.weights[name] * torch.autograd.grad(term, logits)[0] for name, term in terms.items()
-            }
+            terms = self.module.terms(leaf, self._teacher(batch)[0].float(), batch.y)
+            weighted = {name: self.module.weights[name] * term for name, term in terms.items()}
+            gradients = {name: torch.autograd.grad(term, leaf)[0] for name, term in weighted.items()}
         return {f"distill/gradient_share_{name}": share for name, share in shares(gradients).items()}
 
-    def _of_layers(self) -> dict[str, float]:
+    def _of_layers(self, guided: Tensor | None, batch: Batch) -> dict[str, float]:
         """Linear CKA of the hint and the guided layer, before any regressor."""
-        if self.layers is None or len(self.index) < 4:
+        if guided is None or len(guided) < 4:
             return {}
-        batch, (hint_layer, guided_layer) = self._batch(COMPARED), self.layers
-        if isinstance(self.module, HintModule):
-            guided, hint = self.module.guided(batch.x), self.module.teacher
-        else:
-            guided = output_of(self.module.student, guided_layer, batch.x)
-            hint = lambda x: output_of(self.module.teacher.net, hint_layer, x)  # noqa: E731
-        if self._hints is None:  # the teacher does not change
-            self._hints = hint(batch.x)
-        return {"match/cka": cka(guided, self._hints)}
+        hint = self._teacher(batch)[1]
+        assert hint is not None
+        return {"match/cka": cka(guided, hint)}
 
 
-def answering(module: Any) -> nn.Module | None:
-    """The network of a stage that gives logits; None for the hint stage."""
-    if isinstance(module, KDModule):
-        return module.student
-    return module.net if isinstance(module, ClassifierModule) else None
-
-
-def output_of(net: nn.Module, layer: str, x: Tensor) -> Tensor:
+def run_and_heard(net: nn.Module, layer: str | None, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The network's output and that of a layer inside, where one is named."""
+    if layer is None:
+        return net(x), None
     with watched(net, layer) as outputs:
-        net.forward(x)  # not through __call__, which may be compiled and then passes over hooks
-    return outputs[0]
+        out = net.forward(x)  # not through __call__, which may be compiled and then passes over hooks
+    return out, outputs[0]
 
 
 def compared_layers(module: Any, hint: Mapping[str, Any] | None) -> tuple[str, str] | None:
