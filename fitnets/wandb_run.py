@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from fitnets.runs import Run
 
-PROBE_SECONDS, INIT_SECONDS, FINISH_SECONDS = 4.0, 5.0, 20.0  # that a dead network may cost
+PROBE_SECONDS, INIT_SECONDS, FINISH_SECONDS = 4.0, 8.0, 15.0  # that a dead network may cost
 
 _offline_because = ""  # found once a process: what the network lacked for one stage it lacks for the next
 
@@ -36,6 +36,8 @@ class WandbRun:
         options: Mapping[str, Any],
         say: Callable[[str], None],
     ):
+        # W&B reports its own errors to a server; with a dead one that costs up to 20 s when the process ends.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -45,9 +47,12 @@ class WandbRun:
         tags = [*dict.fromkeys([run.stage, run.arm, run.spec["dataset"]["name"], run.net_name, *options["tags"]])]
 
         def begin(mode: str) -> Any:
-            silent = {"silent": True, "console": "off"}  # the terminal is ours
             settings = wandb.Settings(
-                **silent, init_timeout=INIT_SECONDS, finish_timeout=FINISH_SECONDS, finish_timeout_raises=True
+                silent=True,  # the terminal is ours
+                console="off",
+                init_timeout=INIT_SECONDS,
+                finish_timeout=FINISH_SECONDS,
+                finish_timeout_raises=True,
             )
             return wandb.init(
                 project=options["project"],
@@ -89,7 +94,7 @@ class WandbRun:
     def end(self, figures: Mapping[str, float], result: Mapping[str, Any], media: Path) -> None:
         import wandb
 
-        shown = {
+        shown: dict[str, Any] = {
             f"media/{path.stem}": wandb.Image(str(path), caption=f"epoch {result['kept_epoch']}")
             for path in sorted(media.glob("*.png"))
         }
@@ -150,7 +155,7 @@ def has_key(base_url: str) -> bool:
 
 
 def answers(base_url: str) -> bool:
-    """Whether anything answers there (through a proxy too, if one is set). Looking up a name knows no time limit, so
+    """Whether a server that works answers there (through a proxy too, if one is set). Looking up a name knows no time limit, so
     it is done beside."""
     found: list[bool] = []
 
@@ -158,8 +163,9 @@ def answers(base_url: str) -> bool:
         try:
             urllib.request.urlopen(base_url, timeout=PROBE_SECONDS).close()
             found.append(True)
-        except urllib.error.HTTPError:
-            found.append(True)  # an answer all the same
+        except urllib.error.HTTPError as error:
+            if error.code < 500:  # an answer all the same
+                found.append(True)
         except (OSError, ValueError):
             pass
 

@@ -113,10 +113,10 @@ def keys_of(panel: Any) -> list[str]:
     """The logged keys that a panel shows."""
     if isinstance(panel, wr.MediaBrowser):
         return list(panel.media_keys)
-    if isinstance(panel, wr.ScatterPlot):
-        return [panel.x.name, panel.y.name]
-    shown = panel.metrics if isinstance(panel, wr.BarPlot) else panel.y
-    return [getattr(metric, "name", metric) for metric in shown]
+    shown: list[Any] = [panel.x, panel.y] if isinstance(panel, wr.ScatterPlot) else []
+    shown += panel.metrics if isinstance(panel, wr.BarPlot) else []
+    shown += panel.y if isinstance(panel, wr.LinePlot) else []
+    return [str(getattr(metric, "name", metric)) for metric in shown]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,6 +1,7 @@
 """The pictures of one stage as PNG files. Drawn with Pillow, some 10 ms each: a stage may last only seconds."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ INK, FAINT, BAR, LACK = "#1f2328", "#d0d7de", "#3b6ea8", "#c9532c"
 STOPS = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]], float)  # viridis
 
 
+@cache
 def font(size: int = 13) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
