@@ -63,7 +63,6 @@ def train(
         trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
         seconds, kept = recorder.seconds, recorder.keep(module, run.spec["recipe"]["keep"])
     test = figures_on_test(trainer, module, data) if run.stage not in ("hint", "label_hint") else {}
-    calibration, details = at_the_end(module, data, folder)
     validation = {k.partition("/")[2]: v for k, v in kept.items() if k.startswith(("val/", "match/"))}
     if "found" in parents:
         validation = before["found"]["validation"]  # of the training that found the epochs
@@ -73,6 +72,7 @@ def train(
         save_file(tensors, folder / f"{name}.safetensors")
     role = "student" if "student" in module.nets else "teacher"
     net, teacher = module.nets[role], before.get("teacher", {})
+    calibration, details = at_the_end(module, data, folder)
     result = {
         "stage": run.stage,
         "arm": run.arm,

@@ -155,8 +155,10 @@ def has_key(base_url: str) -> bool:
 
 
 def answers(base_url: str) -> bool:
-    """Whether a server that works answers there (through a proxy too, if one is set). Looking up a name knows no time limit, so
-    it is done beside."""
+    """Whether a server that works answers there, through a proxy too, if one is set.
+
+    Looking up a name knows no time limit, so it is done beside.
+    """
     found: list[bool] = []
 
     def ask() -> None:

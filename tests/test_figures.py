@@ -12,8 +12,12 @@ from torch import nn
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from fitnets import cost
+from fitnets.assemble import make_data, make_module
 from fitnets.report import pictures
 from fitnets.report.figures import BINS, brier, cka, confusion, ece, of_predictions, per_class, reliability, shares
+from fitnets.report.observe import answers_on_test
+from fitnets.runs import plan
+from tests.conftest import plan_parents
 
 SEEDS = st.integers(0, 10_000)
 
@@ -112,6 +116,22 @@ def test_latency_is_ordered_and_leaves_the_net_alone() -> None:
     assert 0 < p50 <= p95 < 1000
     assert all(module.training for module in net.modules())
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
+def test_where_several_processes_have_tested_the_missing_answers_are_computed(compared) -> None:
+    cfg, runs_dir = compared
+    run = next(run for run in plan(cfg) if run.stage == "kd")
+    parents = plan_parents(run, runs_dir)
+    data = make_data(run, parents)
+    module = make_module(run, data, parents, torch.device("cpu"))
+    with torch.no_grad():
+        for batch in data.test_dataloader():
+            module.answered.append((module.eval().student(batch.x), batch.y, module.teacher(batch.x)))
+    whole = answers_on_test(module, data)
+    logits, labels, teacher = module.answered[0]
+    module.answered = [(logits[::2], labels[::2], teacher[::2])]
+    for computed, left in zip(answers_on_test(module, data), whole, strict=True):
+        assert torch.allclose(computed, left)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

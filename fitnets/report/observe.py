@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fitnets import cost
-from fitnets.data.module import Batch, DataModule
+from fitnets.data.module import EVAL_BATCH, Batch, DataModule
 from fitnets.layers import eval_mode, watched
 from fitnets.report import pictures
 from fitnets.report.figures import cka, of_predictions, shares
@@ -113,14 +113,30 @@ def at_the_end(module: Any, data: DataModule, folder: Path) -> tuple[dict[str, f
         with torch.no_grad(), eval_mode(module):
             hints, predicted = module.teacher(x), module.regressor(module.guided(x))
         pictures.hint_maps(media / "hint_maps.png", images.images[index], scale, hints, predicted)
-    if not (answered := getattr(module, "answered", None)):
+    if not getattr(module, "answered", None):  # it has not been tested
         return {}, {}
-    parts = [torch.cat(part).float().cpu() for part in zip(*answered, strict=True)]
-    parts[1] = parts[1].long()
-    calibration, details = of_predictions(parts[0], parts[1])
+    logits, labels, *teacher = answers_on_test(module, data)
+    calibration, details = of_predictions(logits, labels)
     details["classes"] = list(images.class_names)
-    pictures.of_predictions(media, images.test_images, scale, images.class_names, parts, details)
+    pictures.of_predictions(media, images.test_images, scale, images.class_names, [logits, labels, *teacher], details)
     return calibration, details
+
+
+@torch.no_grad()
+def answers_on_test(module: Any, data: DataModule) -> list[Tensor]:
+    """Logits, labels and, where there is a teacher, its logits on the test part, on the CPU: what testing has left.
+
+    Where several processes have tested, each has a part of them only; then all are computed here.
+    """
+    assert data.images is not None
+    answered, total = module.answered, len(data.images.test_labels)
+    if sum(len(labels) for _, labels, *_ in answered) < total:
+        nets = [module.student, module.teacher] if isinstance(module, KDModule) else [module.net]
+        with eval_mode(module):
+            batches = [data.test_batch(index) for index in torch.arange(total).split(EVAL_BATCH)]
+            answered = [(nets[0](b.x), b.y, *(net(b.x) for net in nets[1:])) for b in batches]
+    logits, labels, *teacher = (torch.cat(part).cpu() for part in zip(*answered, strict=True))
+    return [logits.float(), labels, *(part.float() for part in teacher)]
 
 
 def costs(
