@@ -337,10 +337,11 @@ def test_a_key_in_netrc_is_found(tmp_path: Path, monkeypatch) -> None:
     assert wandb_run.has_key("https://api.wandb.ai") and not wandb_run.has_key("https://elsewhere.org")
 
 
-def test_wandb_mode_disabled_writes_nothing_and_trains(small, monkeypatch) -> None:
+def test_wandb_mode_disabled_writes_nothing_and_trains(small, monkeypatch, capsys) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    cfg = small("stage=teacher", "logger=wandb", "epochs.teacher=1")
-    go(cfg)
+    cfg = small("stage=teacher", "logger=[csv,wandb]", "epochs.teacher=1")
+    go(cfg, "stage=teacher", "logger=[csv,wandb]")
+    assert "stage=hint 'logger=[csv,wandb]'" in capsys.readouterr().out, "a list is printed as it is typed"
     assert read_result(plan(cfg)[-1], Path(cfg["runs_dir"])) is not None
     assert not runs_in(Path(cfg["runs_dir"]))
 
