@@ -156,6 +156,19 @@ def test_pictures_of_many_classes_with_long_names(tmp_path: Path) -> None:
     }
 
 
+def test_a_diverged_network_has_its_pictures_too(tmp_path: Path) -> None:
+    """Its accuracy is chance and its NLL is NaN: that is the result, not an error at the end of a long training."""
+    logits, labels = torch.full((30, 3), float("nan")), torch.arange(30) % 3
+    calibration, details = of_predictions(logits, labels)
+    assert math.isnan(calibration["brier"]) and details["reliability"]["count"][0] == 30
+    images = torch.zeros(30, 1, 8, 8, dtype=torch.uint8)
+    pictures.of_predictions(tmp_path / "media", images, 255, ["a", "b", "c"], [logits, labels, logits], details)
+    nothing = torch.full((8, 2, 4, 4), float("nan"))
+    pictures.hint_maps(tmp_path / "media" / "hint_maps.png", images[:8], 255, drawn(0, 8, 2, 4, 4), nothing)
+    assert len(list((tmp_path / "media").glob("*.png"))) == 5
+    assert cka(logits, drawn(0, 30, 2)) == 0 and shares({"a": logits}) == {"a": 0}
+
+
 def test_the_hardest_images_are_those_with_the_highest_loss(tmp_path: Path) -> None:
     """One bright image among dark ones, wrong with certainty: it stands first."""
     images = torch.zeros(20, 1, 8, 8, dtype=torch.uint8)

@@ -13,8 +13,9 @@ def reliability(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> dict
     """Mean confidence, accuracy and count by bin of confidence; an empty bin has zeros.
 
     Probabilities (N, K), labels (N,). Confidence is the largest probability; bin i holds (i / bins, (i + 1) / bins].
+    What a diverged network says (NaN) has confidence 0.
     """
-    confidence, answers = probabilities.double().max(1)
+    confidence, answers = probabilities.double().nan_to_num().max(1)
     bin_of = ((confidence * bins).ceil().long() - 1).clamp(0, bins - 1)
     count = torch.bincount(bin_of, minlength=bins)
 
@@ -31,7 +32,7 @@ def ece(bins: dict[str, list[float]]) -> float:
 
 
 def brier(probabilities: Tensor, labels: Tensor) -> float:
-    """Mean squared distance of (N, K) probabilities and the one-hot labels (N,), from 0 to 2."""
+    """Mean squared distance of (N, K) probabilities and the one-hot labels (N,), from 0 to 2; NaN of NaN."""
     truth = F.one_hot(labels, probabilities.shape[1])
     return (probabilities.double() - truth).square().sum(1).mean().item()
 
@@ -79,6 +80,6 @@ def _hsic(k: Tensor, l: Tensor) -> float:  # noqa: E741
 
 def shares(gradients: dict[str, Tensor]) -> dict[str, float]:
     """Each gradient's part of the sum of their norms; zeros where all vanish."""
-    norms = {name: gradient.norm().item() for name, gradient in gradients.items()}
+    norms = {name: gradient.nan_to_num().norm().item() for name, gradient in gradients.items()}
     total = sum(norms.values())
     return {name: norm / total if total else 0.0 for name, norm in norms.items()}

@@ -147,7 +147,7 @@ def costs(
     Latencies are of preprocessed images on the training device. The teacher's share is of the training's time, by the
     time of one batch; it is 0 where its answers are kept.
     """
-    updates, seconds = found["updates"], found["seconds"]
+    updates, seconds = found["updates"], max(found["seconds"], 1e-3)
     costs = {"checkpoint_mb": weights.stat().st_size / 1e6}
     for size in (1, 128):
         p50, p95 = cost.latency(net, data.val_batch(_some(data.val_index, size)).x)

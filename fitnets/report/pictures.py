@@ -147,7 +147,7 @@ def _tile(image: Tensor, scale: float) -> Image.Image:
 
 def _heat(values: Tensor) -> Image.Image:
     """A map (H, W) of numbers from 0 to 1 in colours, as large as a tile."""
-    at = values.float().cpu().numpy() * (len(STOPS) - 1)
+    at = values.float().nan_to_num().clamp(0, 1).cpu().numpy() * (len(STOPS) - 1)
     rgb = np.stack([np.interp(at, np.arange(len(STOPS)), stops) for stops in STOPS.T], -1)
     return Image.fromarray(rgb.astype(np.uint8)).resize((TILE, TILE), Image.Resampling.NEAREST)
 
