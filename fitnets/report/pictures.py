@@ -28,8 +28,8 @@ def hardest(path: Path, images: Tensor, scale: float, logits: Tensor, labels: Te
     """
     losses = F.cross_entropy(logits, labels, reduction="none")
     worst = losses.argsort(descending=True)[:SHOWN].tolist()
-    answers = logits.argmax(1)
-    captions = [[f"is {names[labels[i]]}", f"said {names[answers[i]]}", f"loss {losses[i]:.2f}"] for i in worst]
+    true, said = labels.tolist(), logits.argmax(1).tolist()
+    captions = [[f"is {names[true[i]]}", f"said {names[said[i]]}", f"loss {losses[i]:.2f}"] for i in worst]
     _strip(path, [_tile(images[i], scale) for i in worst], captions, "Highest loss on the test part")
 
 
@@ -41,9 +41,10 @@ def disagreed(
     kl = (theirs * (teacher.log_softmax(1) - logits.log_softmax(1))).sum(1)
     most = kl.argsort(descending=True)[:SHOWN].tolist()
     said = [
-        [f"{whose} {names[p[i].argmax()]} {p[i].max():.0%}" for whose, p in (("S", ours), ("T", theirs))] for i in most
+        [f"{whose} {names[int(p[i].argmax())]} {p[i].max():.0%}" for whose, p in (("S", ours), ("T", theirs))]
+        for i in most
     ]
-    captions = [[f"is {names[labels[i]]}", *both] for i, both in zip(most, said, strict=True)]
+    captions = [[f"is {names[int(labels[i])]}", *both] for i, both in zip(most, said, strict=True)]
     _strip(path, [_tile(images[i], scale) for i in most], captions, "Where student (S) and teacher (T) differ most")
 
 
