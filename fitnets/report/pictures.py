@@ -40,11 +40,12 @@ def disagreed(
     ours, theirs = logits.softmax(1), teacher.softmax(1)
     kl = (theirs * (teacher.log_softmax(1) - logits.log_softmax(1))).sum(1)
     most = kl.argsort(descending=True)[:SHOWN].tolist()
-    said = [
-        [f"{whose} {names[int(p[i].argmax())]} {p[i].max():.0%}" for whose, p in (("S", ours), ("T", theirs))]
-        for i in most
-    ]
-    captions = [[f"is {names[int(labels[i])]}", *both] for i, both in zip(most, said, strict=True)]
+
+    def said(whose: str, probabilities: Tensor) -> str:
+        share, answer = probabilities.max(0)
+        return f"{whose} {names[int(answer)]} {share:.0%}"
+
+    captions = [[f"is {names[int(labels[i])]}", said("S", ours[i]), said("T", theirs[i])] for i in most]
     _strip(path, [_tile(images[i], scale) for i in most], captions, "Where student (S) and teacher (T) differ most")
 
 
