@@ -30,6 +30,7 @@ def main(config: DictConfig) -> float | None:
     sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
         cfg = resolved(config)
+        name_group(cfg, HydraConfig.get().runtime.choices)
         return run(cfg, list(HydraConfig.get().overrides.task) if sweeping else sys.argv[1:])
     except ConfigError as error:
         print(error, file=sys.stderr)
@@ -50,6 +51,13 @@ def resolved(config: DictConfig) -> dict[str, Any]:
         raise ConfigError([f"{error.full_key or 'a key'} cannot be filled in: {first}"]) from error
 
 
+def name_group(cfg: dict[str, Any], choices: Any) -> None:
+    """W&B's group, where the user gives none, is the sweep's or the experiment's name."""
+    wandb = (cfg.get("logger") or {}).get("wandb")
+    if isinstance(wandb, dict) and wandb.get("group") is None:
+        wandb["group"] = choices.get("sweep") or choices.get("experiment")
+
+
 def run(cfg: dict[str, Any], overrides: list[str]) -> float | None:
     """Do what `cfg` asks for. Returns the validation accuracy of a single trained student, for sweepers.
 
@@ -59,7 +67,8 @@ def run(cfg: dict[str, Any], overrides: list[str]) -> float | None:
 
     from fitnets.check import ConfigError, check_config, check_nets
     from fitnets.report.terminal import one_line, say_plan, summary
-    from fitnets.runs import ensure, plan, status, with_parents
+    from fitnets.runs import ensure, folder_of, plan, status, with_parents
+    from fitnets.wandb_run import sync_command
 
     if problems := check_config(cfg):
         raise ConfigError(problems)
@@ -70,20 +79,24 @@ def run(cfg: dict[str, Any], overrides: list[str]) -> float | None:
     to_train = [r for r in runs if states[r.fingerprint] != "done"]
     if to_train and (problems := check_nets(cfg)):
         raise ConfigError(problems)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False)  # logger=[csv,wandb] is no markup
     say_plan(console, runs, states, runs_dir)
     if cfg["dry_run"]:
         return None
 
     results = {}
-    for r in runs:
-        number = to_train.index(r) + 1 if r in to_train else len(to_train)
-        label = f"[{number}/{len(to_train)}] {r}"
-        train_here = trainer_for(cfg, label, console)
-        result, new = ensure(r, runs_dir, train_here, r.fingerprint in again, console.print)
-        results[r.fingerprint] = result
-        if new:
-            console.print(f"{label}: {one_line(result)}")
+    try:
+        for r in runs:
+            number = to_train.index(r) + 1 if r in to_train else len(to_train)
+            label = f"[{number}/{len(to_train)}] {r}"
+            train_here = trainer_for(cfg, label, console)
+            result, new = ensure(r, runs_dir, train_here, r.fingerprint in again, console.print)
+            results[r.fingerprint] = result
+            if new:
+                console.print(f"{label}: {one_line(result)}")
+    finally:
+        if upload := sync_command([folder_of(r, runs_dir) for r in to_train]):
+            console.print(f"W&B runs are offline; to upload them: {upload}")
     if not to_train:
         console.print("Nothing to train: every stage was done before (fresh=true trains again).")
 
@@ -103,12 +116,15 @@ def trainer_for(cfg: dict[str, Any], label: str, console: Any) -> Any:
     def train_here(run: Any, folder: Path, parents: dict[str, Path]) -> None:
         import torch
 
+        from fitnets.loggers import started
         from fitnets.report.progress import StageProgress
         from fitnets.train import train
 
         if cfg["trainer"]["threads"]:
             torch.set_num_threads(cfg["trainer"]["threads"])
-        train(run, folder, parents, cfg["trainer"], [StageProgress(console, label)])
+        chosen = cfg["logger"] if run.stage != "score" else {}  # a score has no epochs to log
+        with started(run, folder, parents, chosen, console.print) as loggers:
+            train(run, folder, parents, cfg["trainer"], [StageProgress(console, label)], loggers)
 
     return train_here
 

@@ -3,6 +3,7 @@
 `check_config` needs no torch and takes milliseconds; `check_nets` builds the networks on the meta device.
 """
 
+import importlib.util
 import inspect
 import math
 import pkgutil
@@ -13,6 +14,7 @@ from fitnets.check_curriculum import check_curriculum
 from fitnets.components import problem_with
 from fitnets.data.identity import problem_with_path
 from fitnets.data.variants import how_answered, variants_of
+from fitnets.loggers import LOGGERS
 from fitnets.runs import ARMS
 
 LR_SCHEDULES = ("cosine", "linear", "exponential", "steps", "constant")
@@ -21,7 +23,7 @@ COMPONENTS = (  # keys that hold a `_target_`
     *("dataset", "init.student", "init.regressor", "optimizer", "lambda_schedule", "preprocess"),
 )
 GROUPS = (  # keys that have parts of their own
-    *("stage", "teacher", "teacher.recipe", "student", "hint", "init", "curriculum", "trainer", "logger"),
+    *("stage", "teacher", "teacher.recipe", "student", "hint", "init", "curriculum", "trainer"),
     *("epochs", "kd_loss", "augment", "teacher.recipe.augment"),
     *COMPONENTS,
 )
@@ -50,7 +52,6 @@ CHOICES = {
     "teacher.recipe.keep": ("last", "best"),
     "trainer.accelerator": ("auto", "cpu", "gpu"),
     "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
-    "logger.name": ("csv",),
     "curriculum.name": ("none", "easy_to_hard", "hard_to_easy", "random", "self_paced"),
     "fresh": (True, False),
     "dry_run": (True, False),
@@ -178,6 +179,7 @@ def check_config(cfg: dict[str, Any]) -> list[str]:
         problems.append(
             f"dataset.labels {_given(labels)}; it must be all or a whole number >= 1: type dataset.labels=50"
         )
+    problems += _check_loggers(cfg.get("logger"))
     if cfg["stage"]["name"] in ("compare", "controls"):
         problems += _check_comparison(cfg)
     problems += check_curriculum(cfg)
@@ -185,6 +187,31 @@ def check_config(cfg: dict[str, Any]) -> list[str]:
         target = _get(cfg, key)["_target_"]
         if problem := problem_with(target):
             problems.append(f"{key}._target_={target}: {problem}")
+    return problems
+
+
+def _check_loggers(chosen: Any) -> list[str]:
+    """Problems with `logger`, which has an entry for each logger that was typed."""
+    if not isinstance(chosen, dict) or not chosen or not set(chosen) <= set(LOGGERS):
+        given = list(chosen) if isinstance(chosen, dict) else chosen
+        return [f"logger is {given!r}; type logger= one or, as a list [a,b], some of: {' | '.join(LOGGERS)}"]
+    problems = []
+    if "none" in chosen and len(chosen) > 1:
+        problems.append(f"logger is {list(chosen)}; none stands alone: type logger=none, or leave it out of the list")
+    if "tensorboard" in chosen and not importlib.util.find_spec("tensorboard"):
+        problems.append("logger=tensorboard needs a package: type pip install 'fitnets[tensorboard]'")
+    if "wandb" not in chosen:
+        return problems
+    wandb = chosen["wandb"] or {}
+    for key in ("project", "entity", "group"):
+        value = wandb.get(key, _ABSENT)
+        if not (isinstance(value, str) and value) and (key == "project" or value is not None):
+            expected = "a name" if key == "project" else "null or a name"
+            problems.append(f"logger.wandb.{key} {_given(value)}; it must be {expected}: type logger.wandb.{key}=NAME")
+    tags = wandb.get("tags", _ABSENT)
+    if not isinstance(tags, list) or not all(isinstance(tag, str) and 0 < len(tag) <= 64 for tag in tags):
+        expected = "a list of words of at most 64 letters"
+        problems.append(f"logger.wandb.tags {_given(tags)}; it must be {expected}: type logger.wandb.tags=[mine]")
     return problems
 
 

@@ -17,8 +17,10 @@ from safetensors.torch import save_file
 from fitnets import __version__, cost
 from fitnets.assemble import compiled, epochs_of, make_data, make_module, result_of
 from fitnets.data.module import DataModule
+from fitnets.loggers import Loggers
 from fitnets.recorder import Recorder, copied
 from fitnets.report.curriculum import pool_picture
+from fitnets.report.observe import Observer, at_the_end, compared_layers, costs
 from fitnets.runs import Run
 from fitnets.seeds import derive
 from fitnets.stages.observers import observers
@@ -28,7 +30,12 @@ PREPROCESS = "preprocess.safetensors"
 
 
 def train(
-    run: Run, folder: Path, parents: dict[str, Path], options: dict[str, Any], callbacks: list[pl.Callback]
+    run: Run,
+    folder: Path,
+    parents: dict[str, Path],
+    options: dict[str, Any],
+    callbacks: list[pl.Callback],
+    loggers: Loggers | None = None,
 ) -> None:
     """Train `run` into `folder`, going on from `last.ckpt` where there is one; result.json is written last.
 
@@ -49,6 +56,11 @@ def train(
         module = make_module(run, data, parents, trainer.strategy.root_device, options)
     module = compiled(module, options["compile"])  # after the answers are cached: they need the teacher once
 
+    before = {role: result_of(parent) for role, parent in parents.items()}
+    observer = Observer(module, data, compared_layers(module, before.get("hint", {}).get("hint")))
+    if loggers:
+        loggers.observe, recorder.tell = observer, loggers.row
+
     torch.set_flush_denormal(True)  # the paper's initial weights make numbers so small that a CPU crawls
     torch.manual_seed(derive(run.seed, run.stage))
     checkpoint = folder / "last.ckpt"
@@ -60,14 +72,16 @@ def train(
     test = figures_on_test(trainer, module, data) if run.stage not in ("hint", "label_hint") else {}
     validation = {k.partition("/")[2]: v for k, v in kept.items() if k.startswith(("val/", "match/"))}
     if "found" in parents:
-        validation = result_of(parents["found"])["validation"]  # of the training that found the epochs
+        validation = before["found"]["validation"]  # of the training that found the epochs
 
     for name, net in module.nets.items():
         tensors = {key: value.contiguous() for key, value in copied(net.state_dict()).items()}
         save_file(tensors, folder / f"{name}.safetensors")
     if data.curriculum["name"] != "none":
         pool_picture(run, data, recorder.history, folder / "curriculum.png")
-    net = module.nets.get("student", module.nets.get("teacher"))
+    role = "student" if "student" in module.nets else "teacher"
+    net, teacher = module.nets[role], before.get("teacher", {})
+    calibration, details = at_the_end(module, data, folder)
     result = {
         "stage": run.stage,
         "arm": run.arm,
@@ -81,7 +95,8 @@ def train(
         "fingerprint": run.fingerprint,
         "parents": {role: parent.fingerprint for role, parent in run.parents.items()},
         "test_accuracy": test.get("accuracy"),
-        "test": test,
+        "teacher_accuracy": teacher.get("test_accuracy"),
+        "test": test | calibration,
         "validation": validation,
         "kept_epoch": int(kept["epoch"]),
         "epochs": trainer.current_epoch,
@@ -97,11 +112,16 @@ def train(
         **module.findings(),
         "versions": versions(),
         "hardware": hardware(trainer.strategy.root_device),
+        "observed": observer(),  # of the weights that are kept, on fixed validation images
+        "details": details,
     }
+    result["cost"] = costs(module, net, data, folder / f"{role}.safetensors", result, teacher.get("params"))
     partial = folder / "result.partial"
     partial.write_text(json.dumps(result, indent=2) + "\n")
     os.replace(partial, folder / "result.json")
     checkpoint.unlink(missing_ok=True)
+    if loggers:
+        loggers.end(result, folder / "media")
 
 
 def make_trainer(

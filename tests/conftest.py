@@ -63,6 +63,18 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], 
     return cfg, runs_dir
 
 
+@pytest.fixture(scope="session")
+def logged(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    """The config and the runs_dir of one small stage=fitnet with W&B (offline) and TensorBoard. Tests only read it."""
+    runs_dir = tmp_path_factory.mktemp("logged") / "runs"
+    words = ["stage=fitnet", "logger=[wandb,tensorboard]", "logger.wandb.group=mine", "logger.wandb.tags=[first]"]
+    cfg = composed(*SMALL, f"runs_dir={runs_dir}", *words)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("WANDB_MODE", "offline")
+        go(cfg)
+    return cfg, runs_dir
+
+
 def faked_images(n: int, size: int, channels: int, seed: int, noise: bool = True) -> tuple[list[bytes], list[int]]:
     """PNG files of ten classes, a bright bar in a place of its own for each, with noise (or small files without)."""
     rng = np.random.default_rng(seed)

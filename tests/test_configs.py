@@ -75,9 +75,11 @@ def test_every_option_composes_and_passes_the_checks(file: Path, tmp_path: Path)
 
 
 def test_components_are_named_as_their_files() -> None:
-    for group in ("teacher", "student", "dataset", "init", "stage", "curriculum", "logger", "preprocess", "augment"):
+    for group in ("teacher", "student", "dataset", "init", "stage", "curriculum", "preprocess", "augment"):
         for option in (option for option in OPTIONS[group] if "/" not in option):
             assert composed(f"{group}={option}")[group]["name"] == option
+    for option in OPTIONS["logger"]:  # an entry each, so that a list of them can be typed
+        assert list(composed(f"logger={option}")["logger"]) == [option]
 
 
 def test_the_groups_and_enough_of_each() -> None:

@@ -34,7 +34,8 @@ STUDENTS = ALL - {"teacher"}
     ("override", "moved"),
     [
         ("runs_dir=elsewhere", set()),
-        ("logger=csv", set()),
+        ("logger=none", set()),
+        ("logger=[wandb,tensorboard]", set()),
         ("trainer=gpu", set()),
         ("trainer.threads=1", set()),
         ("trainer.checkpoint_seconds=1", set()),
@@ -188,7 +189,7 @@ def test_every_run_leaves_a_folder_that_explains_itself(compared) -> None:
         folder = folder_of(run, runs_dir)
         weights = {"teacher": {"teacher"}, "hint": {"student", "regressor"}}.get(run.stage, {"student"})
         files = {path.name for path in folder.iterdir()}
-        always = {"result.json", "config.yaml", "metrics.csv", "preprocess.safetensors"}
+        always = {"result.json", "config.yaml", "metrics.csv", "preprocess.safetensors", "media"}
         assert files == always | {f"{name}.safetensors" for name in weights}
         result = json.loads((folder / "result.json").read_text())
         assert result["fingerprint"] == run.fingerprint and result["stage"] == run.stage

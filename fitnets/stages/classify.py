@@ -61,6 +61,7 @@ class ClassifierModule(LightningModule):
         self.means = Means()
         self.val_metrics = label_metrics(num_classes, "val/")
         self.test_metrics = label_metrics(num_classes, "test/")
+        self.answered: list[tuple[Tensor, ...]] = []  # logits and labels on the test part
 
     def training_step(self, batch: Batch, _batch_number: int) -> Tensor:
         loss = hard_cross_entropy(self.net(batch.x), batch.y)
@@ -81,7 +82,9 @@ class ClassifierModule(LightningModule):
         note_and_reset(self, self.val_metrics)
 
     def test_step(self, batch: Batch, _batch_number: int) -> None:
-        update_label_metrics(self.test_metrics, self.net(batch.x), batch.y)
+        logits = self.net(batch.x)
+        update_label_metrics(self.test_metrics, logits, batch.y)
+        self.answered.append((logits, batch.y))
         self.log_dict(self.test_metrics, batch_size=len(batch.y))
 
     def configure_optimizers(self) -> Any:

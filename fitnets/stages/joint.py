@@ -60,6 +60,10 @@ class JointBackprop(_Joint, ClassifierModule):
 class JointKD(_Joint, KDModule):
     """KD at the end; labels or the teacher's hint at the guided layer."""
 
+    @property
+    def weights(self) -> dict[str, float]:
+        return super().weights | {"side": 1.0}
+
     def training_step(self, batch: Batch, _batch_number: int) -> Tensor:
         logits, side = self.both(self.student, batch)
         return self.distill(logits, self.answers(batch), batch.y, side=side)

@@ -63,6 +63,7 @@ class KDModule(LightningModule):
         self.test_metrics = label_metrics(num_classes, "test/")
         self.val_match = match_metrics(num_classes, "match/")
         self.test_match = match_metrics(num_classes, "test/match_")
+        self.answered: list[tuple[Tensor, ...]] = []  # logits, labels and the teacher's logits on the test part
 
     @property
     def lambda_(self) -> float | None:
@@ -70,19 +71,31 @@ class KDModule(LightningModule):
         schedule = self.loss.get("lambda_schedule")
         return build(schedule, self.current_epoch, self.epochs) if schedule else None
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """The factor on each term of the loss in this epoch."""
+        if (weight := self.lambda_) is not None:
+            return {"hard": 1.0, "soft": weight}
+        return {"hard": 1 - self.loss["alpha"], "soft": self.loss["alpha"] * self.temperature**2}
+
+    def terms(self, logits: Tensor, answer: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """The raw terms of the loss at the logits."""
+        softened = 1.0 if self.loss["name"] == "code" else None
+        soft = soft_cross_entropy(logits, answer, self.temperature, softened)
+        return {"hard": hard_cross_entropy(logits, y), "soft": soft}
+
     def training_step(self, batch: Batch, _batch_number: int) -> Tensor:
         return self.distill(self.student(batch.x), self.answers(batch), batch.y)
 
     def distill(self, logits: Tensor, answer: Tensor, y: Tensor, **beside: Tensor) -> Tensor:
         """The stage's loss; terms in `beside` are added with weight 1. All terms are followed by name."""
-        hard = hard_cross_entropy(logits, y)
-        soft = soft_cross_entropy(logits, answer, self.temperature, 1.0 if self.loss["name"] == "code" else None)
+        terms = self.terms(logits, answer, y)
         if (weight := self.lambda_) is not None:
-            loss = kd_loss(hard, soft, weight)
+            loss = kd_loss(**terms, lambda_=weight)
         else:
-            loss = hinton_loss(hard, soft, self.temperature, self.loss["alpha"])
+            loss = hinton_loss(**terms, temperature=self.temperature, alpha=self.loss["alpha"])
         loss = loss + sum(beside.values())
-        self.means.add(loss=loss, hard=hard, soft=soft, **beside)
+        self.means.add(loss=loss, **terms, **beside)
         return loss
 
     def sample_losses(self, batch: Batch) -> Tensor:
@@ -92,8 +105,9 @@ class KDModule(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         means = self.means.take()
-        note(self, {"train/loss": means.pop("loss")})
+        note(self, {"train/loss": means.pop("loss"), "distill/temperature": self.temperature})
         note(self, {f"distill/{name}": value for name, value in means.items()})
+        note(self, {f"distill/weighted_{name}": self.weights[name] * value for name, value in means.items()})
         if (weight := self.lambda_) is not None:
             note(self, {"distill/lambda": weight})
 
@@ -109,7 +123,9 @@ class KDModule(LightningModule):
     def test_step(self, batch: Batch, _batch_number: int) -> None:
         logits = self.student(batch.x)
         update_label_metrics(self.test_metrics, logits, batch.y)
-        update_match_metrics(self.test_match, logits, self.teacher(batch.x))
+        teacher_logits = self.teacher(batch.x)
+        update_match_metrics(self.test_match, logits, teacher_logits)
+        self.answered.append((logits, batch.y, teacher_logits))
         self.log_dict(self.test_metrics)
         self.log_dict(self.test_match)
 

@@ -1,0 +1,120 @@
+"""W&B and TensorBoard, beside the metrics.csv that every stage writes. One row an epoch feeds all of them.
+
+Nothing here imports torch, Lightning, wandb or tensorboard before it is used.
+"""
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from fitnets.runs import Run
+from fitnets.wandb_run import WandbRun
+
+LOGGERS = ("csv", "wandb", "tensorboard", "none")  # csv and none add nothing: metrics.csv is always written
+OBSERVED_SHARE = 0.01  # of the time, for figures beside the stage's own
+
+
+class Logger(Protocol):
+    def row(self, row: Mapping[str, float]) -> None:
+        """An epoch's figures; `epoch` and `updates` are among them."""
+
+    def end(self, figures: Mapping[str, float], result: Mapping[str, Any], media: Path) -> None:
+        """The finished stage."""
+
+    def close(self, exit_code: int) -> None: ...
+
+
+class Loggers:
+    """The loggers of one stage. They see a resumed stage's epochs from the first one on."""
+
+    def __init__(self, loggers: list[Logger]):
+        self.loggers = loggers
+        self.observe: Callable[[], dict[str, float]] = dict
+        self.began = time.monotonic()
+        self.spent = self.price = 0.0
+
+    def row(self, row: Mapping[str, float]) -> None:
+        """Hand on an epoch's row, with what `observe` finds where OBSERVED_SHARE of the time so far pays for it."""
+        if not self.loggers:
+            return
+        started, extra = time.monotonic(), {}
+        if self.spent + self.price <= OBSERVED_SHARE * (started - self.began):
+            extra = self.observe()
+            self.price = time.monotonic() - started
+            self.spent += self.price
+        for logger in self.loggers:
+            logger.row({**row, **extra})
+
+    def end(self, result: Mapping[str, Any], media: Path) -> None:
+        for logger in self.loggers:
+            logger.end(final_figures(result), result, media)
+
+
+@contextlib.contextmanager
+def started(
+    run: Run, folder: Path, parents: Mapping[str, Path], chosen: Mapping[str, Any], say: Callable[[str], None]
+) -> Iterator[Loggers]:
+    """The loggers that `chosen` (the config's `logger`) names, closed with exit code 1 where the stage raises.
+
+    In a training on several devices the first process logs alone.
+    """
+    loggers: list[Logger] = []
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        if "tensorboard" in chosen:
+            loggers.append(TensorBoard(folder))
+        if "wandb" in chosen:
+            loggers.append(WandbRun(run, folder, parents, chosen["wandb"], say))
+    exit_code = 1
+    try:
+        yield Loggers(loggers)
+        exit_code = 0
+    finally:
+        for logger in loggers:
+            logger.close(exit_code)
+
+
+def final_figures(result: Mapping[str, Any]) -> dict[str, float]:
+    """A finished stage's figures by the names under which they are logged; what a stage does not have is left out."""
+    headline = {f"test_{name}": value for name, value in result["test"].items()}
+    headline |= {f"val_{name}": value for name, value in result["validation"].items()}
+    if result["test"] and result.get("teacher_accuracy") is not None:
+        headline["teacher_accuracy"] = result["teacher_accuracy"]
+        headline["gap_to_teacher"] = result["test_accuracy"] - result["teacher_accuracy"]
+    costs = {key: result[key] for key in ("params", "multiplications", "seconds")} | result["cost"]
+    named = {f"headline/{name}": value for name, value in headline.items()}
+    return named | {f"cost/{name}": value for name, value in costs.items()} | result["observed"]
+
+
+# ---------------------------------------------------------------------------------------- TensorBoard
+
+
+class TensorBoard:
+    """Event files in the run's folder; a resumed stage writes them anew, whole."""
+
+    def __init__(self, folder: Path):
+        from torch.utils.tensorboard import SummaryWriter
+
+        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+        self.writer = SummaryWriter(str(folder / "tensorboard"))
+        self.epoch = 0
+
+    def row(self, row: Mapping[str, float]) -> None:
+        self.epoch = int(row["epoch"])
+        for name, value in row.items():
+            self.writer.add_scalar(name, value, self.epoch)
+
+    def end(self, figures: Mapping[str, float], result: Mapping[str, Any], media: Path) -> None:
+        import numpy as np
+        from PIL import Image
+
+        for name, value in figures.items():
+            self.writer.add_scalar(name, value, self.epoch)
+        for path in sorted(media.glob("*.png")):
+            self.writer.add_image(f"media/{path.stem}", np.asarray(Image.open(path)), self.epoch, dataformats="HWC")
+
+    def close(self, exit_code: int) -> None:
+        self.writer.close()
