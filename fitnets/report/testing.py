@@ -1,0 +1,172 @@
+"""Sections on what was reached: accuracy against cost, and the test part in detail."""
+
+import math
+from collections.abc import Callable, Sequence
+from html import escape
+from statistics import mean, stdev
+from typing import Any
+
+from fitnets.report.charts import SERIES, Line, Style, heat, millions, points, reliability, svg
+from fitnets.report.folders import Folder
+from fitnets.report.grouping import Problem, Row, standing
+from fitnets.report.parts import (
+    DRAWN,
+    counted,
+    detail,
+    figures,
+    line_of,
+    pictures,
+    section,
+    several_told,
+    spread_told,
+    styles_of,
+    teacher_level,
+)
+
+
+def cost(problem: Problem) -> str:
+    """Accuracy against what a network costs, with the teacher's line."""
+    if not problem.students:
+        return ""
+    part = "validation" if problem.swept else "test"
+    rows = sorted(problem.students, key=standing, reverse=True)[:DRAWN]
+    rows = [row for row in problem.students if row in rows]
+    styles, panels = styles_of(rows), []
+    for key, name in (("params", "parameters"), ("multiplications", "multiplications for one image")):
+        lines = []
+        sizes = [row.first.result[key] for row in rows]
+        for row, size in zip(rows, sizes, strict=True):
+            same = [other for other in rows if other.first.result[key] == size]
+            shifted = size * 1.06 ** (same.index(row) - (len(same) - 1) / 2)
+            lines.append(line_of(row.label, styles[row], [shifted], [row], part))
+        teachers = [row for row in problem.teachers if row.shown]
+        for row in teachers:
+            lines.append(line_of("teacher", Style(SERIES[-1], marker="*"), [row.first.result[key]], [row], part))
+        level = teacher_level(problem, part)
+        draw = points(lines, name, f"{part} accuracy (%)", level and (level[0], ""), log=True, joined=False)
+        panels.append(svg(in_millions(draw), f"{part} accuracy against {name}"))
+    caption = (
+        f"Accuracy on the {part} part against cost: mean over seeds ({counted(problem)}; "
+        f"{spread_told(problem.students, '±')}). Dashed: the teacher. Rows of equal cost are set side by side{several_told(len(problem.students))}."
+    )
+    return section("cost", "Accuracy against cost", figures(panels, caption))
+
+
+def in_millions(draw: Callable[[Any], None]) -> Callable[[Any], None]:
+    """The same with sizes told as 0.2 M, at 1, 2 and 5 times powers of ten."""
+
+    def drawn(axes: Any) -> None:
+        from matplotlib.ticker import FixedLocator, NullLocator
+
+        draw(axes)
+        low, high = axes.get_xlim()
+        low, high = low / 1.15, high * 1.15
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        ticks = [m * 10.0**p for p in powers for m in (1, 2, 5) if low <= m * 10.0**p <= high]
+        axes.set_xlim(low, high)
+        axes.xaxis.set_major_locator(FixedLocator(ticks))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(millions)
+
+    return drawn
+
+
+def detailed(problem: Problem, name: str) -> list[Row]:
+    """Rows whose test figures may be looked at and whose runs all have this detail."""
+    return [row for row in problem.rows if row.shown and all(detail(run, name) is not None for run in row.runs)][:DRAWN]
+
+
+def calibration(problem: Problem) -> str:
+    """Reliability diagram: is a network that says 80 % right in 80 of 100 cases?"""
+    rows = detailed(problem, "reliability")
+    styles, lines = styles_of(problem.rows), []
+    for row in rows:
+        bins = [pooled(values) for values in zip(*(bins_of(run) for run in row.runs), strict=True)]
+        total = sum(count for _, _, count in bins)
+        known = [(100 * confidence, 100 * accuracy, count / total) for confidence, accuracy, count in bins if count]
+        ece = row.test("ece")
+        label = row.label if row.arm != "teacher" else "teacher"
+        label += f", ECE {ece.told(100)} %" if ece else ""
+        line = Line(label, styles[row], [x for x, _, _ in known], [y for _, y, _ in known])
+        lines.append((line, [share for _, _, share in known]))
+    if not lines:
+        return ""
+    caption = (
+        "Reliability on the test part: accuracy of the answers by bin of confidence, counts pooled over seeds "
+        f"({counted(problem, rows)}). "
+        "The larger a dot, the more images are in its bin; below the dotted line a network is too sure of itself. "
+        "ECE: expected calibration error, mean and sample standard deviation over seeds."
+    )
+    panel = svg(reliability(lines), "Accuracy against confidence", (4.6, 4.4))
+    return section("calibration", "Calibration", figures([panel], caption))
+
+
+def bins_of(run: Folder) -> list[tuple[float, float, float]]:
+    found = detail(run, "reliability")
+    return list(zip(found["confidence"], found["accuracy"], found["count"], strict=True))
+
+
+def pooled(bins: Sequence[tuple[float, float, float]]) -> tuple[float, float, float]:
+    """One bin of several runs: means weighted by count."""
+    total = sum(count for _, _, count in bins)
+    if not total:
+        return 0.0, 0.0, 0.0
+    return sum(c * n for c, _, n in bins if n) / total, sum(a * n for _, a, n in bins if n) / total, total
+
+
+def confusion(problem: Problem) -> str:
+    """Which classes are taken for which, and how well each is known."""
+    rows = detailed(problem, "confusion")
+    panels = []
+    for row in rows:
+        matrices = [detail(run, "confusion") for run in row.runs]
+        classes = range(len(matrices[0]))
+        counts = [[sum(matrix[i][j] for matrix in matrices) for j in classes] for i in classes]
+        names = [str(k) for k in classes]
+        draw = heat(
+            counts, names, names, "answered", "true class", lambda count: f"{count:g}", diagonal=True, color=SERIES[2]
+        )
+        title = f'<p class="over">{escape(row.label)} (n = {len(row.runs)})</p>'
+        panels.append(title + svg(draw, f"Confusion matrix of {row.label}", (4.6, 4.2)))
+    told_of = (
+        "Confusion on the test part: images of a class (row) that were answered as another (column), counts summed "
+        "over seeds. Right answers are pale."
+    )
+    per_class = detailed(problem, "per_class")
+    styles, lines = styles_of(problem.rows), []
+    for row in per_class:
+        values = list(zip(*(detail(run, "per_class") for run in row.runs), strict=True))
+        shift = 0.5 * ((per_class.index(row) + 0.5) / len(per_class) - 0.5)
+        spread = [100 * stdev(v) for v in values] if len(row.runs) > 1 else []
+        label = "teacher" if row.arm == "teacher" else row.label
+        lines.append(
+            Line(label, styles[row], [k + shift for k in range(len(values))], [100 * mean(v) for v in values], spread)
+        )
+    classwise = []
+    if lines and len(lines[0].x) <= 30:
+        ticks = list(range(len(lines[0].x)))
+        draw = with_class_ticks(points(lines, "class", "test accuracy (%)", joined=False), ticks)
+        classwise = [svg(draw, "Test accuracy by class", (9.4, 3.2))]
+    about = f"Test accuracy by class: mean over seeds ({counted(problem, per_class)}; {spread_told(per_class, '±')})."
+    by_class = figures(classwise, about, wide=True)
+    return section("confusion", "Confusion", figures(panels, told_of), by_class)
+
+
+def with_class_ticks(draw: Callable[[Any], None], ticks: Sequence[int]) -> Callable[[Any], None]:
+    def drawn(axes: Any) -> None:
+        draw(axes)
+        axes.set_xticks(ticks, [str(tick) for tick in ticks])
+        axes.grid(False, axis="x")
+
+    return drawn
+
+
+def hardest(problem: Problem) -> str:
+    """Images that the networks get most wrong, and those where the student leaves its teacher."""
+    rows = [row for row in problem.rows if row.shown]
+    return section(
+        "hardest",
+        "Hardest images",
+        pictures([(row, "hardest.png") for row in rows], "The images with the largest loss"),
+        pictures([(row, "disagreed.png") for row in rows], "The images on which student and teacher disagree most"),
+    )
