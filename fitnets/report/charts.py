@@ -5,6 +5,7 @@ fallback: light and dark come from one file, and a figure saved on its own keeps
 """
 
 import io
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -93,6 +94,11 @@ def svg(
         axes = figure.subplots()
         draw(axes)
         handles, labels = axes.get_legend_handles_labels()
+        if handles:  # rows before the teacher's line and the ring of the chosen one
+            after = ("teacher", "chosen")
+            handles, labels = zip(
+                *sorted(zip(handles, labels, strict=True), key=lambda h: h[1].startswith(after)), strict=True
+            )
         if legend and labels:
             columns = 3 if max(map(len, labels)) < 14 else 2 if max(map(len, labels)) < 30 else 1
             figure.legend(handles, labels, loc="outside upper left", ncols=min(columns, len(labels)), fontsize=8.5)
@@ -118,11 +124,23 @@ def themed(text: str, about: str) -> str:
     return re.sub(r"\s*\n\s*", " ", text).strip()
 
 
-def millions(value: float, _position: Any = None) -> str:
+def counted_in(value: float, _position: Any = None) -> str:
+    """A count to three digits: 181258 is 181 k."""
     for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= size:
-            return f"{value / size:g}{unit}"
-    return f"{value:g}"
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def log_ticks(axis: Any) -> None:
+    """Ticks at 1, 2 and 5 times powers of ten, told as plain numbers."""
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    low, high = axis.get_view_interval()
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    axis.set_major_locator(FixedLocator([m * 10.0**p for p in powers for m in (1, 2, 5) if low <= m * 10.0**p <= high]))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(counted_in)
 
 
 def curves(
@@ -135,13 +153,16 @@ def curves(
             style = line.style
             axes.plot(line.x, line.mean, color=style.color, alpha=style.alpha, linestyle=style.dash, label=line.label)
             if line.spread:
-                band = {"color": style.color, "alpha": 0.18 * style.alpha, "linewidth": 0}
+                band = {"color": style.color, "alpha": (0.18 if len(lines) <= 4 else 0.1) * style.alpha, "linewidth": 0}
                 axes.fill_between(line.x, line.low, line.high, **band)
         if level:
             axes.axhline(level[0], color=SERIES[-1], linestyle=DASHES[1], linewidth=1, label=level[1])
         axes.set(xlabel=x, ylabel=y)
         if log and min((value for line in lines for value in line.mean), default=0) > 0:
+            low, high = (pick(value for line in lines for value in line.mean) for pick in (min, max))
             axes.set_yscale("log")
+            axes.set_ylim(0.8 * low, 1.25 * high)  # a band may go below zero
+            log_ticks(axes.yaxis)
 
     return draw
 

@@ -1,6 +1,7 @@
 """Runs made into rows: runs that differ in the seed alone are one; among several, one is chosen on validation."""
 
 import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, stdev
@@ -38,7 +39,10 @@ class Figure:
     sd: float | None
     n: int
 
-    def told(self, scale: float = 1.0, digits: int = 2) -> str:
+    def told(self, scale: float = 1.0, digits: int | None = 2) -> str:
+        """As a person reads it; digits None: four significant ones of the mean."""
+        if digits is None:
+            digits = max(0, 3 - math.floor(math.log10(abs(scale * self.mean)))) if self.mean else 2
         spread = "" if self.sd is None else f" ± {scale * self.sd:.{digits}f}"
         return f"{scale * self.mean:.{digits}f}{spread}"
 
@@ -153,12 +157,17 @@ def named(rows: Sequence[Row]) -> None:
         parts = {(row.arm, *(str(row.settings.get(k)) for k in [*telling, key])) for row in rows}
         if len(parts) > groups:
             telling, groups = [*telling, key], len(parts)
+    several = len({row.arm for row in rows}) > 1
+    several = len({row.arm for row in rows}) > 1
     for row in rows:
         row.names = {title_of(key): told_value(key, row.settings[key]) for key in telling if key in row.settings}
-        words = [told_value(k, row.settings[k]) if k in OBVIOUS else f"{title_of(k)} {told_value(k, row.settings[k])}"
-                 for k in telling if k in row.settings]  # fmt: skip
-        words = [word for word in words if word]
-        several = len({other.arm for other in rows}) > 1
+        of_arm = [other for other in rows if other.arm == row.arm]
+        varied = [key for key in telling if len({str(other.settings.get(key)) for other in of_arm}) > 1]
+        words = [
+            told_value(key, row.settings[key]) if key in OBVIOUS else f"{title_of(key)} {row.names[title_of(key)]}"
+            for key in varied
+            if key in row.settings
+        ]
         row.label = ", ".join([*([arm_name(row.arm)] if several or not words else []), *words])
 
 
@@ -210,6 +219,8 @@ def problems_of(folders: Sequence[Folder], fixed: bool = False) -> list[Problem]
         students, repeated = rows_of(run for run in runs if run.is_student)
         teachers, _ = rows_of(run for run in family if run.config["stage"] == "teacher" and run.result["epochs"])
         hints, _ = rows_of(run for run in family if run.config["stage"] == "hint" and run.name not in found_only)
+        if len(hints) == 1:
+            hints[0].label = "hint stage"
         labels = "all labels" if of["labels"] == "all" else f"{of['labels']} labels"
         split = f", split {of['split_seed']}" if len(splits) > 1 else ""
         problem = Problem(f"{of['dataset']['name']}, {labels}{split}", students, teachers, hints, repeated, fixed)

@@ -4,9 +4,41 @@ from collections.abc import Callable, Sequence
 from html import escape
 from statistics import mean
 
+from fitnets.report.charts import counted_in
 from fitnets.report.folders import FIRST_STAGES, Folder
 from fitnets.report.grouping import Problem, Row, against_backprop, arm_name
-from fitnets.report.parts import section, spread_told, table, told
+from fitnets.report.parts import mean_told, section, table, told
+
+# column -> its cell, and what the caption says of it; a column with nothing in it is left out
+Column = tuple[str, Callable[[Row], str], str]
+
+
+def columns_of(problem: Problem) -> list[Column]:
+    return [
+        ("validation %", lambda row: told(row.validation("accuracy"), 100), ""),
+        ("test %", lambda row: told(row.test("accuracy"), 100) if row.shown else "–", ""),
+        ("n", lambda row: str(len(row.runs)), ""),
+        (
+            *("vs backprop", lambda row: versus_told(row, problem)),
+            "vs backprop: test accuracy in points, paired by seed, ± the half width of the 95 % t-interval",
+        ),
+        (
+            *("agreement %", lambda row: told(row.test("agreement"), 100)),
+            "agreement: test images that get the teacher's answer",
+        ),
+        ("ECE %", lambda row: told(row.test("ece"), 100), "ECE: expected calibration error on the test part"),
+        ("Brier", lambda row: told(row.test("brier"), 1, 4), "Brier: the Brier score on the test part"),
+        ("params", lambda row: counted_in(row.first.result["params"]), "params: parameters"),
+        (
+            *("mults", lambda row: counted_in(row.first.result["multiplications"])),
+            "mults: multiplications for one image",
+        ),
+        ("updates", lambda row: f"{max(sum(s.result['updates'] for s in stages(run)) for run in row.runs):,}", ""),
+        (
+            *("seconds", lambda row: f"{mean(sum(s.result['seconds'] for s in stages(run)) for run in row.runs):.1f}"),
+            "updates and seconds: a seed's hint and KD stages together, without the teacher",
+        ),
+    ]
 
 
 def headline(problem: Problem) -> str:
@@ -14,56 +46,22 @@ def headline(problem: Problem) -> str:
     rows = problem.rows
     if not rows:
         return ""
-    named = list(dict.fromkeys(title for row in problem.students for title in row.names))
-    optional: list[tuple[str, Callable[[Row], str]]] = [
-        ("vs backprop", lambda row: versus_told(row, problem)),
-        ("agreement %", lambda row: told(row.test("agreement"), 100)),
-        ("ECE %", lambda row: told(row.test("ece"), 100)),
-        ("Brier", lambda row: told(row.test("brier"), 1, 4)),
-    ]
-    optional = [(title, cell) for title, cell in optional if any(cell(row) for row in rows)]
-    head = ["arm", *named, "validation %", "test %", "n", *(title for title, _ in optional)]
-    head += ["parameters", "multiplications", "updates", "seconds"]
+    titles = list(dict.fromkeys(title for row in problem.students for title in row.names))
+    columns = [column for column in columns_of(problem) if any(column[1](row) for row in rows)]
+    head = ["arm", *titles, *(title for title, _, _ in columns)]
     lines = []
     for row in rows:
-        who = f"teacher ({row.first.result['teacher']})" if row.arm == "teacher" else arm_name(row.arm)
-        test = told(row.test("accuracy"), 100) if row.shown else "–"
-        line = [who, *(row.names.get(title, "") for title in named), told(row.validation("accuracy"), 100), test]
-        line += [str(len(row.runs)), *(cell(row) for _, cell in optional)]
-        result = row.first.result
-        updates = max(sum(run.result["updates"] for run in stages(one)) for one in row.runs)
-        seconds = mean(sum(run.result["seconds"] for run in stages(one)) for one in row.runs)
-        lines.append(
-            [*line, f"{result['params']:,}", f"{result['multiplications']:,}", f"{updates:,}", f"{seconds:.1f}"]
-        )
-    caption = [f"Accuracy on the validation and the test part, mean {spread_told(rows, '±')}"]
-    if any(title == "vs backprop" for title, _ in optional):
-        caption.append(
-            "vs backprop: test accuracy, paired by seed, points; ± there: the half width of the 95 % t-interval"
-        )
-    if any(title == "agreement %" for title, _ in optional):
-        caption.append("agreement: test images with the teacher's answer")
-    if any(title == "ECE %" for title, _ in optional):
-        caption.append("ECE: expected calibration error on the test part, 15 bins")
-    caption.append("updates and seconds: hint and KD stages together, a seed, without the teacher")
-    repeated = (
-        f" {problem.repeated} older runs with the same settings and seed are left out." if problem.repeated else ""
-    )
-    marked = {number for number, row in enumerate(rows) if problem.swept and row.shown and row.arm != "teacher"}
-    return section(
-        "headline",
-        "Result",
-        table(head, lines, 1 + len(named), f"{'; '.join(caption)}. {chosen_told(problem)}{repeated}", marked),
-    )
-
-
-def chosen_told(problem: Problem) -> str:
-    if not problem.swept:
-        return "The rows were fixed in advance; nothing was selected on the test part."
-    return (
-        "Within an arm with several settings the row with the best mean validation accuracy (ties: NLL) was chosen; "
-        "the test part is shown for it alone (–: not looked at)."
-    )
+        who = row.label if row.arm == "teacher" else arm_name(row.arm)
+        lines.append([who, *(row.names.get(title, "") for title in titles), *(cell(row) for _, cell, _ in columns)])
+    chosen = {n for n, row in enumerate(rows) if row.shown and sum(other.arm == row.arm for other in rows) > 1}
+    notes = [
+        f"Accuracy on the validation and the test part: {mean_told(rows)}",
+        *(note for _, _, note in columns if note),
+    ]
+    caption = f"{'; '.join(notes)}. {chosen_told(problem)}"
+    if problem.repeated:
+        caption += f" {problem.repeated} older run(s) with the same settings and seed as a newer one are left out."
+    return section("headline", "Result", table(head, lines, caption, chosen))
 
 
 def stages(run: Folder) -> list[Folder]:
@@ -76,10 +74,22 @@ def versus_told(row: Row, problem: Problem) -> str:
     if found is None:
         return ""
     middle, half = found
-    return f"{100 * middle:+.2f}" + ("" if half is None else f" ± {100 * half:.2f}")
+    return f"{100 * middle:+.2f}".replace("-", "−") + ("" if half is None else f" ± {100 * half:.2f}")
 
 
-def lineage(folders: Sequence[Folder], hidden: set[str]) -> str:
+def chosen_told(problem: Problem) -> str:
+    kept = {row.first.config["recipe"]["keep"] for row in problem.students}
+    weights = {"last": "the last epoch's", "best": "the best on validation"}
+    tested = f"Weights tested: {' or '.join(weights[keep] for keep in sorted(kept))}. " if kept else ""
+    if not problem.swept:
+        return f"{tested}The rows were fixed in advance; nothing was selected on the test part."
+    return tested + (
+        "Within an arm with several settings the row with the best mean validation accuracy (ties: NLL) was chosen; "
+        "the test part is shown for it alone (–: not looked at)."
+    )
+
+
+def lineage(folders: Sequence[Folder], hidden: set[str], labels: dict[str, str]) -> str:
     """Every run below what it starts from: teacher, then hint, then KD. Test figures of `hidden` runs are not told."""
     names = {folder.name for folder in folders}
 
@@ -91,13 +101,16 @@ def lineage(folders: Sequence[Folder], hidden: set[str]) -> str:
         below = "".join(node(child) for child in folders if parent(child) == folder.name)
         gone = ", ".join(role for role in folder.config["parents"] if role not in folder.parents)
         gone = f' <span class="muted">({escape(gone)} no longer on disk)</span>' if gone else ""
-        about = f'<span class="muted">{escape(one_line(folder, folder.name in hidden))}</span>{gone}'
+        told = ", ".join(
+            [*([labels[folder.name]] if folder.name in labels else []), one_line(folder, folder.name in hidden)]
+        )
+        about = f'<span class="muted">{escape(told)}</span>{gone}'
         below = f"<ul>{below}</ul>" if below else ""
         return f"<li><code>{escape(folder.name)}</code> {about}{below}</li>"
 
     roots = "".join(node(folder) for folder in folders if parent(folder) is None)
     return (
-        f'<section class="lineage">\n<h2>Lineage</h2>\n<details{" open" if len(folders) <= 24 else ""}>'
+        f'<section class="lineage">\n<h3>Lineage</h3>\n<details{" open" if len(folders) <= 24 else ""}>'
         f"<summary>{len(folders)} runs, each below what it starts from</summary>\n"
         f'<ul class="tree">{roots}</ul></details>\n</section>'
     )
@@ -134,4 +147,4 @@ def made_by(folders: Sequence[Folder], commands: Sequence[str]) -> str:
         )
     if not lines:
         return ""
-    return '<section class="commands">\n<h2>Commands</h2>\n' + "\n".join(lines) + "\n</section>"
+    return '<section class="commands">\n<h3>Commands</h3>\n' + "\n".join(lines) + "\n</section>"

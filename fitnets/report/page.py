@@ -32,8 +32,9 @@ def write_page(
     family = with_ancestors(given)
     problems = problems_of(given, fixed_rows)
     hidden = {run.name for problem in problems for row in problem.rows if not row.shown for run in row.runs}
-    body = [of_problem(problem, len(problems) > 1) for problem in problems]
-    body += [lineage(family, hidden), made_by(family, commands)]
+    labels = {run.name: row.label for problem in problems for row in problem.students for run in row.runs}
+    body = [of_problem(problem) for problem in problems]
+    body += ["<h2>Runs</h2>", lineage(family, hidden, labels), made_by(family, commands)]
     page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=escape(title),
         about=about(given, family),
@@ -46,9 +47,9 @@ def write_page(
     return partial.replace(out)
 
 
-def of_problem(problem: Problem, several: bool) -> str:
-    body = "\n".join(part for part in (make(problem) for make in SECTIONS) if part)
-    return (f"<h2>{escape(problem.title)}</h2>\n" if several else "") + body
+def of_problem(problem: Problem) -> str:
+    found = [part for part in (make(problem) for make in SECTIONS) if part]
+    return "\n".join([f"<h2>{escape(problem.title)}</h2>", *found])
 
 
 def about(given: Sequence[Folder], family: Sequence[Folder]) -> str:

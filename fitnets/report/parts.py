@@ -28,11 +28,9 @@ def figures(panels: Sequence[str], caption: str, wide: bool = False) -> str:
     return f'<figure><div class="{kind}">{inner}</div>\n<figcaption>{escape(caption)}</figcaption></figure>'
 
 
-def table(
-    head: Sequence[str], lines: Sequence[Sequence[str]], words: int, caption: str, marked: Collection[int] = ()
-) -> str:
-    """A table in a box of its own that scrolls; the first `words` columns are words, the others figures."""
-    kinds = ["" if column < words else ' class="n"' for column in range(len(head))]
+def table(head: Sequence[str], lines: Sequence[Sequence[str]], caption: str, marked: Collection[int] = ()) -> str:
+    """A table in a box of its own that scrolls; columns of figures are set to the right."""
+    kinds = ["" if any(line[column][:1].isalpha() for line in lines) else ' class="n"' for column in range(len(head))]
     top = "".join(f"<th{kind}>{escape(cell)}</th>" for kind, cell in zip(kinds, head, strict=True))
     body = ""
     for number, line in enumerate(lines):
@@ -58,24 +56,18 @@ def pictures(wanted: Sequence[tuple[Row, str]], caption: str) -> str:
     return figures(panels, f"{caption} ({', '.join(f'seed {seed}' for seed in sorted(seeds))}).")
 
 
-def counted(problem: Problem, rows: Sequence[Row] | None = None) -> str:
-    """How many seeds a row has, in words."""
-    counts = sorted({len(row.runs) for row in (problem.students if rows is None else rows)})
-    return f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}" if counts else "n = 0"
-
-
-def spread_told(rows: Sequence[Row], of: str = "± and bands") -> str:
-    """What the spread is, where there is one."""
-    if not any(len(row.runs) > 1 for row in rows):
-        return "one seed, no spread"
-    return f"{of}: sample standard deviation over seeds"
+def mean_told(rows: Sequence[Row]) -> str:
+    """What is shown of several seeds, with n."""
+    counts = sorted({len(row.runs) for row in rows if row.arm != "teacher"} or {1})
+    n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
+    return "one seed, no spread" if counts == [1] else f"mean ± sample standard deviation over seeds ({n})"
 
 
 def several_told(count: int) -> str:
     return "" if count <= DRAWN else f"; of {count} rows the {DRAWN} best on validation are drawn"
 
 
-def told(figure: Figure | None, scale: float, digits: int = 2) -> str:
+def told(figure: Figure | None, scale: float, digits: int | None = 2) -> str:
     return figure.told(scale, digits) if figure else ""
 
 

@@ -1,24 +1,22 @@
 """Sections on what was reached: accuracy against cost, and the test part in detail."""
 
-import math
 from collections.abc import Callable, Sequence
 from html import escape
 from statistics import mean, stdev
 from typing import Any
 
-from fitnets.report.charts import SERIES, Line, Style, heat, millions, points, reliability, svg
+from fitnets.report.charts import SERIES, Line, Style, heat, log_ticks, points, reliability, svg
 from fitnets.report.folders import Folder
 from fitnets.report.grouping import Problem, Row, standing
 from fitnets.report.parts import (
     DRAWN,
-    counted,
     detail,
     figures,
     line_of,
+    mean_told,
     pictures,
     section,
     several_told,
-    spread_told,
     styles_of,
     teacher_level,
 )
@@ -46,27 +44,20 @@ def cost(problem: Problem) -> str:
         draw = points(lines, name, f"{part} accuracy (%)", level and (level[0], ""), log=True, joined=False)
         panels.append(svg(in_millions(draw), f"{part} accuracy against {name}"))
     caption = (
-        f"Accuracy on the {part} part against cost: mean over seeds ({counted(problem)}; "
-        f"{spread_told(problem.students, '±')}). Dashed: the teacher. Rows of equal cost are set side by side{several_told(len(problem.students))}."
+        f"Accuracy on the {part} part against cost: {mean_told(problem.students)}. Dashed: the teacher. "
+        f"Rows of equal cost are set side by side{several_told(len(problem.students))}."
     )
     return section("cost", "Accuracy against cost", figures(panels, caption))
 
 
 def in_millions(draw: Callable[[Any], None]) -> Callable[[Any], None]:
-    """The same with sizes told as 0.2 M, at 1, 2 and 5 times powers of ten."""
+    """The same with sizes told as 0.2 M."""
 
     def drawn(axes: Any) -> None:
-        from matplotlib.ticker import FixedLocator, NullLocator
-
         draw(axes)
         low, high = axes.get_xlim()
-        low, high = low / 1.15, high * 1.15
-        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        ticks = [m * 10.0**p for p in powers for m in (1, 2, 5) if low <= m * 10.0**p <= high]
-        axes.set_xlim(low, high)
-        axes.xaxis.set_major_locator(FixedLocator(ticks))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(millions)
+        axes.set_xlim(low / 1.15, high * 1.15)
+        log_ticks(axes.xaxis)
 
     return drawn
 
@@ -92,10 +83,9 @@ def calibration(problem: Problem) -> str:
     if not lines:
         return ""
     caption = (
-        "Reliability on the test part: accuracy of the answers by bin of confidence, counts pooled over seeds "
-        f"({counted(problem, rows)}). "
+        "Reliability on the test part: accuracy of the answers by bin of confidence, counts pooled over seeds. "
         "The larger a dot, the more images are in its bin; below the dotted line a network is too sure of itself. "
-        "ECE: expected calibration error, mean and sample standard deviation over seeds."
+        f"ECE: expected calibration error, {mean_told(rows)}."
     )
     panel = svg(reliability(lines), "Accuracy against confidence", (4.6, 4.4))
     return section("calibration", "Calibration", figures([panel], caption))
@@ -147,7 +137,7 @@ def confusion(problem: Problem) -> str:
         ticks = list(range(len(lines[0].x)))
         draw = with_class_ticks(points(lines, "class", "test accuracy (%)", joined=False), ticks)
         classwise = [svg(draw, "Test accuracy by class", (9.4, 3.2))]
-    about = f"Test accuracy by class: mean over seeds ({counted(problem, per_class)}; {spread_told(per_class, '±')})."
+    about = f"Test accuracy by class: {mean_told(per_class)}."
     by_class = figures(classwise, about, wide=True)
     return section("confusion", "Confusion", figures(panels, told_of), by_class)
 

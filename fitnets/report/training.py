@@ -10,13 +10,12 @@ from fitnets.report.folders import Folder
 from fitnets.report.grouping import Problem, Row, arm_name, order, standing
 from fitnets.report.parts import (
     DRAWN,
-    counted,
     figures,
     line_of,
+    mean_told,
     pictures,
     section,
     several_told,
-    spread_told,
     styles_of,
     table,
     teacher_level,
@@ -53,8 +52,7 @@ def swept_numbers(problem: Problem) -> list[str]:
         at = (float(picked.names[title]), 100 * standing(picked)[0])
         draw = with_ticks(points(lines, title, "validation accuracy (%)", level, log, ringed=at), values)
         caption = (
-            f"Validation accuracy against {title}: mean over seeds ({counted(problem)}; "
-            f"{spread_told(problem.students, '±')}). Ringed: chosen, the best mean on validation"
+            f"Validation accuracy against {title}: {mean_told(problem.students)}. Ringed: chosen, the best mean"
             f"{several_told(len(series))}."
         )
         found.append(figures([svg(draw, f"Validation accuracy against {title}")], caption))
@@ -105,8 +103,8 @@ def positions(problem: Problem) -> str:
         height = max(1.6, 0.9 + 0.45 * len(layers[0]))
         panels.append(f'<p class="over">{escape(name)}</p>' + svg(draw, f"{name} by pair of layers", (4.6, height)))
     caption = (
-        f"By pair of layers, mean over seeds ({counted(problem, list(accuracy) or list(r2))}). Where other settings "
-        "vary too, a cell is its best on validation. Ringed: the best pair by the student's validation accuracy. "
+        "By pair of layers, the mean over seeds. "
+        "Where other settings vary too, a cell is its best on validation. Ringed: the best pair by the student's validation accuracy. "
         "R2 of the regressor tells how well a hint is predicted, not how much it helps."
     )
     return figures(panels, caption)
@@ -133,8 +131,8 @@ def learning(problem: Problem) -> str:
         draw = curves(agreement, "updates", "agreement with the teacher (%)")
         panels.append(svg(draw, "Agreement with the teacher over updates"))
     caption = (
-        f"Means over seeds on the validation part ({counted(problem)}; {spread_told(problem.students)}"
-        f"{several_told(len(problem.students))}). A KD stage after a hint stage begins where that ended."
+        f"On the validation part: {mean_told(problem.students)}, as lines and bands"
+        f"{several_told(len(problem.students))}. A KD stage after a hint stage begins where that ended."
     )
     return section("learning", "Learning curves", figures(panels, caption))
 
@@ -174,7 +172,7 @@ def hints(problem: Problem) -> str:
     for row in rows:
         facts = row.first.result["hint"]
         pair = f"{facts['hint_layer']} ← {facts['guided_layer']}"
-        loss, r2 = told(row.validation("hint_loss"), 1, 4), told(row.validation("r2"), 1, 3)
+        loss, r2 = told(row.validation("hint_loss"), 1, None), told(row.validation("r2"), 1, 3)
         lines.append([row.label, pair, loss, r2, str(len(row.runs)), str(facts["reduction"]), str(facts["regressor"])])
     head = ["stage", "hint ← guided", "hint loss", "R2", "n", "reduction", "regressor"]
     drawn = rows[:DRAWN]
@@ -182,7 +180,7 @@ def hints(problem: Problem) -> str:
     for column, name, log in (("val/hint_loss", "validation hint loss", True), ("val/r2", "validation R2", False)):
         if found := history(drawn, styles, column, 1):
             panels.append(svg(curves(found, "updates", name, log=log), f"{name} over updates"))
-    caption = f"Hint stages: {counted(problem, rows)}; {spread_told(rows)}; on the validation part."
+    caption = f"On the validation part: {mean_told(rows)}, as lines and bands."
     if len(rows) > DRAWN:
         caption += f" Of {len(rows)} rows the first {DRAWN} are drawn."
     about = (
@@ -192,7 +190,7 @@ def hints(problem: Problem) -> str:
         [(row, "hint_maps.png") for row in rows],
         "Hint maps of the teacher and what the regressor makes of the guided layer",
     )
-    return section("hints", "Hint stage", table(head, lines, 2, about), figures(panels, caption), maps)
+    return section("hints", "Hint stage", table(head, lines, about), figures(panels, caption), maps)
 
 
 def curriculum(problem: Problem) -> str:
@@ -220,8 +218,8 @@ def curriculum(problem: Problem) -> str:
 
         panels.append(svg(draw, "Difficulty of the pool over updates"))
     caption = (
-        f"The pool that batches are drawn from, mean over seeds ({counted(problem)}). Left: its size; bands: sample "
-        "standard deviation over seeds. Right: the mean difficulty of its images; bands: from the 10th to the 90th percentile of the pool."
+        f"The pool that batches are drawn from. Its size: {mean_told(rows)}, as lines and bands. Its difficulty: the mean "
+        "over its images; bands: from their 10th to their 90th percentile."
     )
     scored = [(row, row.first.parents["score"]) for row in rows if "score" in row.first.parents]
     shown = pictures([(row, "curriculum.png") for row in rows], "Pool and difficulty of one run")
