@@ -103,9 +103,8 @@ def positions(problem: Problem) -> str:
         height = max(1.6, 0.9 + 0.45 * len(layers[0]))
         panels.append(f'<p class="over">{escape(name)}</p>' + svg(draw, f"{name} by pair of layers", (4.6, height)))
     caption = (
-        "By pair of layers, the mean over seeds. "
-        "Where other settings vary too, a cell is its best on validation. Ringed: the best pair by the student's validation accuracy. "
-        "R2 of the regressor tells how well a hint is predicted, not how much it helps."
+        "By pair of layers, the mean over seeds. Where other settings vary too, a cell is its best on validation. "
+        "Ringed: the best pair by the student's validation accuracy. R2 of the regressor tells how well a hint is predicted, not how much it helps."
     )
     return figures(panels, caption)
 
@@ -218,8 +217,8 @@ def curriculum(problem: Problem) -> str:
 
         panels.append(svg(draw, "Difficulty of the pool over updates"))
     caption = (
-        f"The pool that batches are drawn from. Its size: {mean_told(rows)}, as lines and bands. Its difficulty: the mean "
-        "over its images; bands: from their 10th to their 90th percentile."
+        f"The pool that batches are drawn from. Its size: {mean_told(rows)}, as lines and bands. "
+        "Its difficulty: the mean over its images; bands: from their 10th to their 90th percentile."
     )
     scored = [(row, row.first.parents["score"]) for row in rows if "score" in row.first.parents]
     shown = pictures([(row, "curriculum.png") for row in rows], "Pool and difficulty of one run")
