@@ -85,8 +85,8 @@ def svg(
         "ytick.labelcolor": INK,
         "lines.linewidth": 1.6,
         "legend.frameon": False,
-        "legend.handlelength": 2.2,
-        "legend.columnspacing": 1.4,
+        "legend.handlelength": 1.8,
+        "legend.columnspacing": 1.1,
     }
     with rc_context(settings):
         figure = Figure(figsize=size, layout="constrained")
@@ -100,13 +100,24 @@ def svg(
                 *sorted(zip(handles, labels, strict=True), key=lambda h: h[1].startswith(after)), strict=True
             )
         if legend and labels:
-            columns = 3 if max(map(len, labels)) < 14 else 2 if max(map(len, labels)) < 30 else 1
-            figure.legend(handles, labels, loc="outside upper left", ncols=min(columns, len(labels)), fontsize=8.5)
+            columns = legend_columns([len(label) for label in labels], 72 * size[0])
+            figure.legend(handles, labels, loc="outside upper left", ncols=columns, fontsize=8.5)
+            figure.set_figheight(size[1] + 0.18 * (math.ceil(len(labels) / columns) - 1))  # the axes keep their height
         file = io.StringIO()
         figure.savefig(
             file, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
         )
     return themed(file.getvalue(), about)
+
+
+def legend_columns(lengths: Sequence[int], width: float) -> int:
+    """How many columns of a legend fit into `width` points, by the lengths of its labels."""
+    for columns in range(len(lengths), 1, -1):
+        deep = math.ceil(len(lengths) / columns)
+        longest = [max(lengths[at : at + deep]) for at in range(0, len(lengths), deep)]
+        if sum(30 + 5.2 * length for length in longest) < width - 10:
+            return columns
+    return 1
 
 
 def themed(text: str, about: str) -> str:
@@ -211,16 +222,19 @@ def reliability(lines: Sequence[tuple[Line, Sequence[float]]]) -> Callable[[Any]
 
 def heat(
     values: Sequence[Sequence[float | None]],
+    words: Sequence[Sequence[str | None]],
     rows: Sequence[str],
     columns: Sequence[str],
     x: str,
     y: str,
-    shown: Callable[[float], str],
     color: str = SERIES[1],
     ringed: tuple[int, int] | None = None,
     diagonal: bool = False,
 ) -> Callable[[Any], None]:
-    """Cells, the darker the larger their value. `diagonal`: a confusion matrix, whose right answers stay pale."""
+    """Cells, the darker the larger their value, with `words` on them where there is room.
+
+    `diagonal`: a confusion matrix, whose right answers stay pale.
+    """
     known = [
         value
         for i, line in enumerate(values)
@@ -245,9 +259,9 @@ def heat(
                 axes.add_patch(
                     Rectangle((j - 0.48, i - 0.48), 0.96, 0.96, color=GRID if right else color, alpha=alpha, lw=0)
                 )
-                if len(columns) <= 12 and (value or not diagonal):
+                if len(columns) <= 12 and words[i][j]:
                     ink = PAPER if alpha > 0.6 and not right else INK
-                    axes.text(j, i, shown(value), ha="center", va="center", fontsize=size, color=ink)
+                    axes.text(j, i, words[i][j], ha="center", va="center", fontsize=size, color=ink)
         if ringed:
             axes.add_patch(
                 Rectangle((ringed[1] - 0.48, ringed[0] - 0.48), 0.96, 0.96, fill=False, edgecolor=INK, lw=1.8)

@@ -28,6 +28,7 @@ TITLES = {
     "recipe.optimizer._target_": "optimizer",
     "recipe.optimizer.lr": "learning rate",
 }
+PAIR = ("hint.teacher_layer", "hint.student_layer")
 OBVIOUS = ("student.name", "teacher.name", "recipe.optimizer._target_")  # their values need no title before them
 
 
@@ -163,11 +164,13 @@ def named(rows: Sequence[Row]) -> None:
         row.names = {title_of(key): told_value(key, row.settings[key]) for key in telling if key in row.settings}
         of_arm = [other for other in rows if other.arm == row.arm]
         varied = [key for key in telling if len({str(other.settings.get(key)) for other in of_arm}) > 1]
-        words = [
-            told_value(key, row.settings[key]) if key in OBVIOUS else f"{title_of(key)} {row.names[title_of(key)]}"
-            for key in varied
-            if key in row.settings
-        ]
+        words = []
+        if pair_varies := any(key in varied for key in PAIR) and all(key in row.settings for key in PAIR):
+            words = [" ← ".join(str(row.settings[key]) for key in PAIR)]
+        for key in varied:
+            if key in row.settings and not (pair_varies and key in PAIR):
+                value = told_value(key, row.settings[key])
+                words.append(value if key in OBVIOUS else f"{title_of(key)} {value}")
         row.label = ", ".join([*([arm_name(row.arm)] if several or not words else []), *words])
 
 

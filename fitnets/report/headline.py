@@ -27,7 +27,7 @@ def columns_of(problem: Problem) -> list[Column]:
             "agreement: test images that get the teacher's answer",
         ),
         ("ECE %", lambda row: told(row.test("ece"), 100), "ECE: expected calibration error on the test part"),
-        ("Brier", lambda row: told(row.test("brier"), 1, 4), "Brier: the Brier score on the test part"),
+        ("Brier", lambda row: told(row.test("brier"), 1, 3), "Brier: the Brier score on the test part"),
         ("params", lambda row: counted_in(row.first.result["params"]), "params: parameters"),
         (
             *("mults", lambda row: counted_in(row.first.result["multiplications"])),

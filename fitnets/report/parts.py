@@ -56,11 +56,11 @@ def pictures(wanted: Sequence[tuple[Row, str]], caption: str) -> str:
     return figures(panels, f"{caption} ({', '.join(f'seed {seed}' for seed in sorted(seeds))}).")
 
 
-def mean_told(rows: Sequence[Row]) -> str:
-    """What is shown of several seeds, with n."""
+def mean_told(rows: Sequence[Row], how: str = "") -> str:
+    """What is shown of several seeds, with n; `how` it is drawn, where it has a spread."""
     counts = sorted({len(row.runs) for row in rows if row.arm != "teacher"} or {1})
     n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
-    return "one seed, no spread" if counts == [1] else f"mean ± sample standard deviation over seeds ({n})"
+    return "one seed, no spread" if counts == [1] else f"mean ± sample standard deviation over seeds ({n}){how}"
 
 
 def several_told(count: int) -> str:
@@ -80,7 +80,8 @@ def styles_of(rows: Sequence[Row]) -> dict[Row, Style]:
         alpha = 1.0 if len(of_arm) == 1 else 0.3 + 0.7 * (place + 1) / len(of_arm)
         dash = DASHES[(number // 8 + (place if len(of_arm) > 1 else 0)) % len(DASHES)]
         color = SERIES[-1] if row.arm == "teacher" else SERIES[number % 8]
-        found[row] = Style(color, alpha, dash, MARKERS[(number + place) % len(MARKERS)])
+        marker = "*" if row.arm == "teacher" else MARKERS[(number + place) % len(MARKERS)]
+        found[row] = Style(color, alpha, dash, marker)
     return found
 
 

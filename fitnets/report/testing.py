@@ -21,6 +21,8 @@ from fitnets.report.parts import (
     teacher_level,
 )
 
+FEW = 10  # images in a bin of a reliability diagram; an accuracy over fewer is noise
+
 
 def cost(problem: Problem) -> str:
     """Accuracy against what a network costs, with the teacher's line."""
@@ -74,7 +76,9 @@ def calibration(problem: Problem) -> str:
     for row in rows:
         bins = [pooled(values) for values in zip(*(bins_of(run) for run in row.runs), strict=True)]
         total = sum(count for _, _, count in bins)
-        known = [(100 * confidence, 100 * accuracy, count / total) for confidence, accuracy, count in bins if count]
+        known = [
+            (100 * confidence, 100 * accuracy, count / total) for confidence, accuracy, count in bins if count >= FEW
+        ]
         ece = row.test("ece")
         label = row.label if row.arm != "teacher" else "teacher"
         label += f", ECE {ece.told(100)} %" if ece else ""
@@ -84,7 +88,7 @@ def calibration(problem: Problem) -> str:
         return ""
     caption = (
         "Reliability on the test part: accuracy of the answers by bin of confidence, counts pooled over seeds. "
-        "The larger a dot, the more images are in its bin; below the dotted line a network is too sure of itself. "
+        f"The larger a dot, the more images are in its bin (fewer than {FEW}: not drawn); below the dotted line a network is too sure of itself. "
         f"ECE: expected calibration error, {mean_told(rows)}."
     )
     panel = svg(reliability(lines), "Accuracy against confidence", (4.6, 4.4))
@@ -113,9 +117,8 @@ def confusion(problem: Problem) -> str:
         classes = range(len(matrices[0]))
         counts = [[sum(matrix[i][j] for matrix in matrices) for j in classes] for i in classes]
         names = [str(k) for k in classes]
-        draw = heat(
-            counts, names, names, "answered", "true class", lambda count: f"{count:g}", diagonal=True, color=SERIES[2]
-        )
+        words = [[f"{count}" if count else None for count in line] for line in counts]
+        draw = heat(counts, words, names, names, "answered", "true class", color=SERIES[2], diagonal=True)
         title = f'<p class="over">{escape(row.label)} (n = {len(row.runs)})</p>'
         panels.append(title + svg(draw, f"Confusion matrix of {row.label}", (4.6, 4.2)))
     told_of = (

@@ -22,6 +22,8 @@ from fitnets.report.parts import (
     told,
 )
 
+BANDS = ", as lines and bands"
+
 
 def sweep(problem: Problem) -> str:
     """Validation accuracy against every number that was swept, and over the pairs of layers."""
@@ -96,10 +98,11 @@ def positions(problem: Problem) -> str:
         grid = [[best.get((hint, guided)) for guided in layers[1]] for hint in layers[0]]
         top = max(best, key=lambda pair: best[pair])
         ring = (layers[0].index(top[0]), layers[1].index(top[1])) if name.startswith("validation acc") else None
-        draw = heat(
-            grid, *layers, "guided layer (student)", "hint layer (teacher)",
-            lambda value, scale=scale, digits=digits: f"{scale * value:.{digits}f}", ringed=ring,
-        )  # fmt: skip
+        words = [
+            [None if value is None else f"{scale * value:.{digits}f}".replace("-", "−") for value in line]
+            for line in grid
+        ]
+        draw = heat(grid, words, *layers, "guided layer (student)", "hint layer (teacher)", ringed=ring)
         height = max(1.6, 0.9 + 0.45 * len(layers[0]))
         panels.append(f'<p class="over">{escape(name)}</p>' + svg(draw, f"{name} by pair of layers", (4.6, height)))
     caption = (
@@ -130,7 +133,7 @@ def learning(problem: Problem) -> str:
         draw = curves(agreement, "updates", "agreement with the teacher (%)")
         panels.append(svg(draw, "Agreement with the teacher over updates"))
     caption = (
-        f"On the validation part: {mean_told(problem.students)}, as lines and bands"
+        f"On the validation part: {mean_told(problem.students, BANDS)}"
         f"{several_told(len(problem.students))}. A KD stage after a hint stage begins where that ended."
     )
     return section("learning", "Learning curves", figures(panels, caption))
@@ -174,12 +177,14 @@ def hints(problem: Problem) -> str:
         loss, r2 = told(row.validation("hint_loss"), 1, None), told(row.validation("r2"), 1, 3)
         lines.append([row.label, pair, loss, r2, str(len(row.runs)), str(facts["reduction"]), str(facts["regressor"])])
     head = ["stage", "hint ← guided", "hint loss", "R2", "n", "reduction", "regressor"]
+    if len(rows) == 1 or all(line[0] == line[1] for line in lines):  # the pair of layers says it all
+        head, lines = head[1:], [line[1:] for line in lines]
     drawn = rows[:DRAWN]
     panels = []
     for column, name, log in (("val/hint_loss", "validation hint loss", True), ("val/r2", "validation R2", False)):
         if found := history(drawn, styles, column, 1):
             panels.append(svg(curves(found, "updates", name, log=log), f"{name} over updates"))
-    caption = f"On the validation part: {mean_told(rows)}, as lines and bands."
+    caption = f"On the validation part: {mean_told(rows, BANDS)}."
     if len(rows) > DRAWN:
         caption += f" Of {len(rows)} rows the first {DRAWN} are drawn."
     about = (
@@ -217,7 +222,7 @@ def curriculum(problem: Problem) -> str:
 
         panels.append(svg(draw, "Difficulty of the pool over updates"))
     caption = (
-        f"The pool that batches are drawn from. Its size: {mean_told(rows)}, as lines and bands. "
+        f"The pool that batches are drawn from. Its size: {mean_told(rows, BANDS)}. "
         "Its difficulty: the mean over its images; bands: from their 10th to their 90th percentile."
     )
     scored = [(row, row.first.parents["score"]) for row in rows if "score" in row.first.parents]
