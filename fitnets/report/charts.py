@@ -222,7 +222,7 @@ def reliability(lines: Sequence[tuple[Line, Sequence[float]]]) -> Callable[[Any]
 
 def heat(
     values: Sequence[Sequence[float | None]],
-    words: Sequence[Sequence[str | None]],
+    words: Sequence[Sequence[str]],
     rows: Sequence[str],
     columns: Sequence[str],
     x: str,

@@ -88,8 +88,8 @@ def calibration(problem: Problem) -> str:
         return ""
     caption = (
         "Reliability on the test part: accuracy of the answers by bin of confidence, counts pooled over seeds. "
-        f"The larger a dot, the more images are in its bin (fewer than {FEW}: not drawn); below the dotted line a network is too sure of itself. "
-        f"ECE: expected calibration error, {mean_told(rows)}."
+        f"The larger a dot, the more images are in its bin (fewer than {FEW}: not drawn); below the dotted line a "
+        f"network is too sure of itself. ECE: expected calibration error, {mean_told(rows)}."
     )
     panel = svg(reliability(lines), "Accuracy against confidence", (4.6, 4.4))
     return section("calibration", "Calibration", figures([panel], caption))
@@ -117,7 +117,7 @@ def confusion(problem: Problem) -> str:
         classes = range(len(matrices[0]))
         counts = [[sum(matrix[i][j] for matrix in matrices) for j in classes] for i in classes]
         names = [str(k) for k in classes]
-        words = [[f"{count}" if count else None for count in line] for line in counts]
+        words = [[f"{count}" if count else "" for count in line] for line in counts]
         draw = heat(counts, words, names, names, "answered", "true class", color=SERIES[2], diagonal=True)
         title = f'<p class="over">{escape(row.label)} (n = {len(row.runs)})</p>'
         panels.append(title + svg(draw, f"Confusion matrix of {row.label}", (4.6, 4.2)))

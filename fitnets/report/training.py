@@ -98,16 +98,15 @@ def positions(problem: Problem) -> str:
         grid = [[best.get((hint, guided)) for guided in layers[1]] for hint in layers[0]]
         top = max(best, key=lambda pair: best[pair])
         ring = (layers[0].index(top[0]), layers[1].index(top[1])) if name.startswith("validation acc") else None
-        words = [
-            [None if value is None else f"{scale * value:.{digits}f}".replace("-", "−") for value in line]
-            for line in grid
-        ]
+        words = [["" if value is None else f"{scale * value:.{digits}f}" for value in line] for line in grid]
+        words = [[word.replace("-", "−") for word in line] for line in words]
         draw = heat(grid, words, *layers, "guided layer (student)", "hint layer (teacher)", ringed=ring)
         height = max(1.6, 0.9 + 0.45 * len(layers[0]))
         panels.append(f'<p class="over">{escape(name)}</p>' + svg(draw, f"{name} by pair of layers", (4.6, height)))
     caption = (
         "By pair of layers, the mean over seeds. Where other settings vary too, a cell is its best on validation. "
-        "Ringed: the best pair by the student's validation accuracy. R2 of the regressor tells how well a hint is predicted, not how much it helps."
+        "Ringed: the best pair by the student's validation accuracy. R2 of the regressor tells how well a hint is "
+        "predicted, not how much it helps."
     )
     return figures(panels, caption)
 
