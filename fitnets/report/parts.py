@@ -20,12 +20,14 @@ def section(name: str, title: str, *parts: str) -> str:
 
 
 def figures(panels: Sequence[str], caption: str, wide: bool = False) -> str:
-    """Panels side by side (`wide`: each over the page), below each other on a phone; nothing without panels."""
+    """Panels in pairs, one with its caption beside it, or `wide`; below each other on a phone; nothing without panels."""
     if not panels:
         return ""
-    kind = "panels wide" if wide else "panels"
+    kind = "wide" if wide else "solo" if len(panels) == 1 else "pairs"
     inner = "\n".join(f'<div class="panel">{panel}</div>' for panel in panels)
-    return f'<figure><div class="{kind}">{inner}</div>\n<figcaption>{escape(caption)}</figcaption></figure>'
+    return (
+        f'<figure class="{kind}"><div class="panels">{inner}</div>\n<figcaption>{escape(caption)}</figcaption></figure>'
+    )
 
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]], caption: str, marked: Collection[int] = ()) -> str:
