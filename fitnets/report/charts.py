@@ -115,7 +115,7 @@ def legend_columns(lengths: Sequence[int], width: float) -> int:
     for columns in range(len(lengths), 1, -1):
         deep = math.ceil(len(lengths) / columns)
         longest = [max(lengths[at : at + deep]) for at in range(0, len(lengths), deep)]
-        if sum(30 + 5.2 * length for length in longest) < width - 10:
+        if sum(28 + 4.6 * length for length in longest) < width - 10:
             return columns
     return 1
 
@@ -251,7 +251,7 @@ def heat(
         size = 8.5 if len(columns) <= 6 else 7
         for i, line in enumerate(values):
             for j, value in enumerate(line):
-                if value is None:
+                if value is None or (diagonal and not value):
                     continue
                 right = diagonal and i == j
                 share = 1.0 if high == low else (value - low) / (high - low)

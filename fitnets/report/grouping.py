@@ -8,7 +8,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from fitnets.report.compare import ARM_NAMES, paired_difference
-from fitnets.report.folders import Folder
+from fitnets.report.folders import Folder, with_ancestors
 
 NOT_SETTINGS = ("stage", "arm", "seed", "fingerprint", "parents", "data", "trainer", "split_seed", "labels", "dataset")
 # The keys that name a row, most telling first; any other key follows where these do not tell two rows apart.
@@ -208,7 +208,8 @@ def problems_of(folders: Sequence[Folder], fixed: bool = False) -> list[Problem]
     figures of the others are not looked at, unless the rows were `fixed` in advance.
     """
     before = {ancestor.name for folder in folders for ancestor in folder.ancestors()}
-    found_only = {run.parents["found"].name for run in folders if "found" in run.parents}  # retrained since
+    everything = with_ancestors(folders)
+    found_only = {run.parents["found"].name for run in everything if "found" in run.parents}  # retrained since
     groups: dict[str, list[Folder]] = {}
     for run in folders:
         if run.name not in found_only and (run.is_student or run.name not in before):
@@ -218,10 +219,12 @@ def problems_of(folders: Sequence[Folder], fixed: bool = False) -> list[Problem]
     splits = {json.loads(key)["split_seed"] for key in groups}
     for key, runs in groups.items():
         of = json.loads(key)
-        family = list({one.name: one for run in runs for one in (*run.ancestors(), run)}.values())
+        family = [run for run in with_ancestors(runs) if run.name not in found_only]
         students, repeated = rows_of(run for run in runs if run.is_student)
         teachers, _ = rows_of(run for run in family if run.config["stage"] == "teacher" and run.result["epochs"])
-        hints, _ = rows_of(run for run in family if run.config["stage"] == "hint" and run.name not in found_only)
+        hints, _ = rows_of(run for run in family if run.config["stage"] == "hint")
+        for row in teachers:
+            row.label = "teacher" if len(teachers) == 1 else f"teacher {row.label}"
         if len(hints) == 1:
             hints[0].label = "hint stage"
         labels = "all labels" if of["labels"] == "all" else f"{of['labels']} labels"

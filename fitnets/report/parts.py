@@ -8,7 +8,7 @@ from typing import Any
 from fitnets.report.charts import DASHES, MARKERS, SERIES, Line, Style
 from fitnets.report.compare import ARM_NAMES
 from fitnets.report.folders import Folder
-from fitnets.report.grouping import Figure, Problem, Row
+from fitnets.report.grouping import Figure, Problem, Row, standing
 
 DRAWN = 8  # rows in one figure; more cannot be told apart
 
@@ -20,7 +20,7 @@ def section(name: str, title: str, *parts: str) -> str:
 
 
 def figures(panels: Sequence[str], caption: str, wide: bool = False) -> str:
-    """Panels in pairs, one with its caption beside it, or `wide`; below each other on a phone; nothing without panels."""
+    """Panels in pairs, or one with its caption beside it, or `wide`; on a phone below each other."""
     if not panels:
         return ""
     kind = "wide" if wide else "solo" if len(panels) == 1 else "pairs"
@@ -51,11 +51,17 @@ def pictures(wanted: Sequence[tuple[Row, str]], caption: str) -> str:
     for row, name in wanted[:DRAWN]:
         if path := row.first.picture(name):
             data = base64.b64encode(path.read_bytes()).decode()
-            label = row.label if row.arm != "teacher" else "teacher"
+            label = row.label
             alt = escape(f"{caption}: {label}")
             panels.append(f'<p class="over">{escape(label)}</p><img src="data:image/png;base64,{data}" alt="{alt}">')
             seeds.add(row.first.seed)
     return figures(panels, f"{caption} ({', '.join(f'seed {seed}' for seed in sorted(seeds))}).")
+
+
+def best_of(rows: Sequence[Row]) -> list[Row]:
+    """As many of the best on validation as one figure can tell apart, in the order of the rows."""
+    best = sorted(rows, key=standing, reverse=True)[:DRAWN]
+    return [row for row in rows if row in best]
 
 
 def mean_told(rows: Sequence[Row], how: str = "") -> str:
@@ -88,11 +94,12 @@ def styles_of(rows: Sequence[Row]) -> dict[Row, Style]:
 
 
 def teacher_level(problem: Problem, part: str) -> tuple[float, str] | None:
-    for row in problem.teachers:
-        figure = row.validation("accuracy") if part == "validation" else row.test("accuracy")
-        if figure:
-            return 100 * figure.mean, f"teacher {100 * figure.mean:.2f}"
-    return None
+    """The accuracy of the one teacher in per cent, and what its line is called; None where there are several."""
+    if len(problem.teachers) != 1:
+        return None
+    row = problem.teachers[0]
+    figure = row.validation("accuracy") if part == "validation" else row.test("accuracy")
+    return (100 * figure.mean, f"teacher {100 * figure.mean:.2f}") if figure else None
 
 
 def line_of(label: str, style: Style, x: Sequence[float], rows: Sequence[Row], part: str = "validation") -> Line:

@@ -5,11 +5,11 @@ from html import escape
 from statistics import mean, stdev
 from typing import Any
 
-from fitnets.report.charts import SERIES, Line, Style, heat, log_ticks, points, reliability, svg
+from fitnets.report.charts import SERIES, Line, heat, log_ticks, points, reliability, svg
 from fitnets.report.folders import Folder
-from fitnets.report.grouping import Problem, Row, standing
+from fitnets.report.grouping import Problem, Row
 from fitnets.report.parts import (
-    DRAWN,
+    best_of,
     detail,
     figures,
     line_of,
@@ -29,9 +29,8 @@ def cost(problem: Problem) -> str:
     if not problem.students:
         return ""
     part = "validation" if problem.swept else "test"
-    rows = sorted(problem.students, key=standing, reverse=True)[:DRAWN]
-    rows = [row for row in problem.students if row in rows]
-    styles, panels = styles_of(rows), []
+    rows = best_of(problem.students)
+    styles, panels = styles_of([*problem.teachers, *rows]), []
     for key, name in (("params", "parameters"), ("multiplications", "multiplications for one image")):
         lines = []
         sizes = [row.first.result[key] for row in rows]
@@ -39,9 +38,8 @@ def cost(problem: Problem) -> str:
             same = [other for other in rows if other.first.result[key] == size]
             shifted = size * 1.06 ** (same.index(row) - (len(same) - 1) / 2)
             lines.append(line_of(row.label, styles[row], [shifted], [row], part))
-        teachers = [row for row in problem.teachers if row.shown]
-        for row in teachers:
-            lines.append(line_of("teacher", Style(SERIES[-1], marker="*"), [row.first.result[key]], [row], part))
+        for row in (row for row in problem.teachers if row.shown):
+            lines.append(line_of(row.label, styles[row], [row.first.result[key]], [row], part))
         level = teacher_level(problem, part)
         draw = points(lines, name, f"{part} accuracy (%)", level and (level[0], ""), log=True, joined=False)
         panels.append(svg(in_millions(draw), f"{part} accuracy against {name}"))
@@ -80,8 +78,7 @@ def calibration(problem: Problem) -> str:
             (100 * confidence, 100 * accuracy, count / total) for confidence, accuracy, count in bins if count >= FEW
         ]
         ece = row.test("ece")
-        label = row.label if row.arm != "teacher" else "teacher"
-        label += f", ECE {ece.told(100)} %" if ece else ""
+        label = row.label + (f", ECE {ece.told(100)} %" if ece else "")
         line = Line(label, styles[row], [x for x, _, _ in known], [y for _, y, _ in known])
         lines.append((line, [share for _, _, share in known]))
     if not lines:
@@ -129,16 +126,15 @@ def confusion(problem: Problem) -> str:
     styles, lines = styles_of(problem.rows), []
     for row in per_class:
         values = list(zip(*(detail(run, "per_class") for run in row.runs), strict=True))
+        known = [k for k, of_class in enumerate(values) if None not in of_class]  # some have no test image
         shift = 0.5 * ((per_class.index(row) + 0.5) / len(per_class) - 0.5)
-        spread = [100 * stdev(v) for v in values] if len(row.runs) > 1 else []
-        label = "teacher" if row.arm == "teacher" else row.label
-        lines.append(
-            Line(label, styles[row], [k + shift for k in range(len(values))], [100 * mean(v) for v in values], spread)
-        )
+        spread = [100 * stdev(values[k]) for k in known] if len(row.runs) > 1 else []
+        means = [100 * mean(values[k]) for k in known]
+        lines.append(Line(row.label, styles[row], [k + shift for k in known], means, spread))
     classwise = []
-    if lines and len(lines[0].x) <= 30:
-        ticks = list(range(len(lines[0].x)))
-        draw = with_class_ticks(points(lines, "class", "test accuracy (%)", joined=False), ticks)
+    classes = len(detail(per_class[0].first, "per_class")) if per_class else 0
+    if 0 < classes <= 30:
+        draw = with_class_ticks(points(lines, "class", "test accuracy (%)", joined=False), range(classes))
         classwise = [svg(draw, "Test accuracy by class", (9.4, 3.2))]
     about = f"Test accuracy by class: {mean_told(per_class)}."
     by_class = figures(classwise, about, wide=True)

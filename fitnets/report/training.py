@@ -10,6 +10,7 @@ from fitnets.report.folders import Folder
 from fitnets.report.grouping import Problem, Row, arm_name, order, standing
 from fitnets.report.parts import (
     DRAWN,
+    best_of,
     figures,
     line_of,
     mean_told,
@@ -113,8 +114,7 @@ def positions(problem: Problem) -> str:
 
 def learning(problem: Problem) -> str:
     """Validation figures over updates, with bands over seeds."""
-    rows = sorted(problem.students, key=standing, reverse=True)[:DRAWN]
-    rows = [row for row in problem.students if row in rows]
+    rows = best_of(problem.students)
     styles, panels = styles_of(problem.students), []
     level = teacher_level(problem, "validation")
     accuracy = history(rows, styles, "val/accuracy", 100)
