@@ -47,15 +47,15 @@ def table(head: Sequence[str], lines: Sequence[Sequence[str]], caption: str, mar
 
 def pictures(wanted: Sequence[tuple[Row, str]], caption: str) -> str:
     """Pictures out of the rows' first runs, as they lie in media/."""
-    panels, seeds = [], set()
-    for row, name in wanted[:DRAWN]:
-        if path := row.first.picture(name):
-            data = base64.b64encode(path.read_bytes()).decode()
-            label = row.label
-            alt = escape(f"{caption}: {label}")
-            panels.append(f'<p class="over">{escape(label)}</p><img src="data:image/png;base64,{data}" alt="{alt}">')
-            seeds.add(row.first.seed)
-    return figures(panels, f"{caption} ({', '.join(f'seed {seed}' for seed in sorted(seeds))}).")
+    there = [(row, path) for row, name in wanted if (path := row.first.picture(name))]
+    panels = []
+    for row, path in there[:DRAWN]:
+        data = base64.b64encode(path.read_bytes()).decode()
+        alt = escape(f"{caption}: {row.label}")
+        panels.append(f'<p class="over">{escape(row.label)}</p><img src="data:image/png;base64,{data}" alt="{alt}">')
+    seeds = sorted({row.first.seed for row, _ in there[:DRAWN]})
+    more = f"; the first {DRAWN} of {len(there)} rows" if len(there) > DRAWN else ""
+    return figures(panels, f"{caption} ({', '.join(f'seed {seed}' for seed in seeds)}{more}).")
 
 
 def best_of(rows: Sequence[Row]) -> list[Row]:

@@ -64,14 +64,14 @@ def in_millions(draw: Callable[[Any], None]) -> Callable[[Any], None]:
 
 def detailed(problem: Problem, name: str) -> list[Row]:
     """Rows whose test figures may be looked at and whose runs all have this detail."""
-    return [row for row in problem.rows if row.shown and all(detail(run, name) is not None for run in row.runs)][:DRAWN]
+    return [row for row in problem.rows if row.shown and all(detail(run, name) is not None for run in row.runs)]
 
 
 def calibration(problem: Problem) -> str:
     """Reliability diagram: is a network that says 80 % right in 80 of 100 cases?"""
     rows = detailed(problem, "reliability")
     styles, lines = styles_of(problem.rows), []
-    for row in rows:
+    for row in best_of(rows):
         bins = [pooled(values) for values in zip(*(bins_of(run) for run in row.runs), strict=True)]
         total = sum(count for _, _, count in bins)
         known = [
@@ -86,7 +86,7 @@ def calibration(problem: Problem) -> str:
     caption = (
         "Reliability on the test part: accuracy of the answers by bin of confidence, counts pooled over seeds. "
         f"The larger a dot, the more images are in its bin (fewer than {FEW}: not drawn); below the dotted line a "
-        f"network is too sure of itself. ECE: expected calibration error, {mean_told(rows)}."
+        f"network is too sure of itself. ECE: expected calibration error, {mean_told(rows)}{several_told(len(rows))}."
     )
     panel = svg(reliability(lines), "Accuracy against confidence", (4.6, 4.4))
     return section("calibration", "Calibration", figures([panel], caption))
@@ -109,7 +109,7 @@ def confusion(problem: Problem) -> str:
     """Which classes are taken for which, and how well each is known."""
     rows = detailed(problem, "confusion")
     panels = []
-    for row in rows:
+    for row in best_of(rows):
         matrices = [detail(run, "confusion") for run in row.runs]
         classes = range(len(matrices[0]))
         counts = [[sum(matrix[i][j] for matrix in matrices) for j in classes] for i in classes]
@@ -120,9 +120,9 @@ def confusion(problem: Problem) -> str:
         panels.append(title + svg(draw, f"Confusion matrix of {row.label}", (4.6, 4.2)))
     told_of = (
         "Confusion on the test part: images of a class (row) that were answered as another (column), counts summed "
-        "over seeds. Right answers are pale."
+        f"over seeds. Right answers are pale{several_told(len(rows))}."
     )
-    per_class = detailed(problem, "per_class")
+    per_class = best_of(detailed(problem, "per_class"))
     styles, lines = styles_of(problem.rows), []
     for row in per_class:
         values = list(zip(*(detail(run, "per_class") for run in row.runs), strict=True))
@@ -136,7 +136,7 @@ def confusion(problem: Problem) -> str:
     if 0 < classes <= 30:
         draw = with_class_ticks(points(lines, "class", "test accuracy (%)", joined=False), range(classes))
         classwise = [svg(draw, "Test accuracy by class", (9.4, 3.2))]
-    about = f"Test accuracy by class: {mean_told(per_class)}."
+    about = f"Test accuracy by class: {mean_told(per_class)}{several_told(len(detailed(problem, 'per_class')))}."
     by_class = figures(classwise, about, wide=True)
     return section("confusion", "Confusion", figures(panels, told_of), by_class)
 
