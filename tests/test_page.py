@@ -423,6 +423,20 @@ def test_runs_that_differ_in_the_seed_alone_are_one_row_and_an_older_twin_is_lef
 # -------------------------------------------------------------------------------------------- the door
 
 
+def test_other_labels_are_a_problem_of_their_own(compared, tmp_path: Path) -> None:
+    runs_dir = tmp_path / "runs"
+    shutil.copytree(compared[1], runs_dir)
+    for folder in list(runs_dir.glob("backprop-*")):
+        few = runs_dir / f"{folder.name}-few"
+        shutil.copytree(folder, few)
+        edited(few, labels=50, test_accuracy=0.5)
+    page = write(runs_dir)
+    assert page.problems == [] and page.sections.count("headline") == 2
+    assert len(page.ids) == len(set(page.ids)), "figures of two problems have names of their own"
+    assert re.findall("<h2>(.*)</h2>", page.raw) == ["digits, all labels", "digits, 50 labels", "Runs"]
+    assert [len(table) for table in page.tables] == [5, 2, 2], "heads; four rows, the hint stage, the other problem"
+
+
 def test_report_py_of_all_runs_and_of_some(compared, tmp_path: Path, capsys) -> None:
     runs_dir = compared[1]
     out = tmp_path / "new" / "page.html"

@@ -3,6 +3,8 @@
 Every figure on it is read from the run folders; it loads nothing from anywhere and opens offline.
 """
 
+import itertools
+import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -38,7 +40,7 @@ def write_page(
     page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=escape(title),
         about=about(given, family),
-        body="\n".join(part for part in body if part),
+        body=distinct("\n".join(part for part in body if part)),
         made_with=escape(made_with(family)),
     )
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -50,6 +52,17 @@ def write_page(
 def of_problem(problem: Problem) -> str:
     found = [part for part in (make(problem) for make in SECTIONS) if part]
     return "\n".join([f"<h2>{escape(problem.title)}</h2>", *found])
+
+
+def distinct(body: str) -> str:
+    """The same with names inside a figure made different from those in another."""
+    number = itertools.count(1)
+
+    def each(figure: re.Match[str]) -> str:
+        prefix = rf"\g<1>f{next(number)}-"
+        return re.sub(r'( id="|href="#|url\(#)', prefix, figure[0])
+
+    return re.sub(r"<svg .*?</svg>", each, body, flags=re.DOTALL)
 
 
 def about(given: Sequence[Folder], family: Sequence[Folder]) -> str:
