@@ -94,14 +94,16 @@ def svg(
         axes = figure.subplots()
         draw(axes)
         handles, labels = axes.get_legend_handles_labels()
-        if handles:  # rows before the teacher's line and the ring of the chosen one
-            after = ("teacher", "chosen")
-            handles, labels = zip(
-                *sorted(zip(handles, labels, strict=True), key=lambda h: h[1].startswith(after)), strict=True
-            )
+        # rows before the teacher's line and the ring of the chosen one
+        entries = sorted(
+            zip(handles, labels, strict=True), key=lambda entry: entry[1].startswith(("teacher", "chosen"))
+        )
+        labels = [label for _, label in entries]
         if legend and labels:
             columns = legend_columns([len(label) for label in labels], 72 * size[0])
-            figure.legend(handles, labels, loc="outside upper left", ncols=columns, fontsize=8.5)
+            figure.legend(
+                [handle for handle, _ in entries], labels, loc="outside upper left", ncols=columns, fontsize=8.5
+            )
             figure.set_figheight(size[1] + 0.18 * (math.ceil(len(labels) / columns) - 1))  # the axes keep their height
         file = io.StringIO()
         figure.savefig(

@@ -152,8 +152,8 @@ def rows_of(runs: Iterable[Folder]) -> tuple[list[Row], int]:
 def named(rows: Sequence[Row]) -> None:
     """Name every row by the fewest settings that tell it from the others."""
     keys = sorted({key for row in rows for key in row.settings})
-    telling, told = [], {row.arm for row in rows}
-    groups = len(told)
+    telling: list[str] = []
+    groups = len({row.arm for row in rows})
     for key in [*(key for key in TELLING if key in keys), *(key for key in keys if key not in TELLING)]:
         parts = {(row.arm, *(str(row.settings.get(k)) for k in [*telling, key])) for row in rows}
         if len(parts) > groups:

@@ -71,7 +71,7 @@ def about(given: Sequence[Folder], family: Sequence[Folder]) -> str:
     for word, key in (("student", "student"), ("teacher", "teacher")):
         names = dict.fromkeys(run.result[key] for run in family if run.result[key])
         facts.append((word + ("s" if len(names) > 1 else ""), ", ".join(names)))
-    data = {}
+    data: dict[str, None] = {}
     for run in given:
         shape, classes = run.config["data"]["input_shape"], run.config["data"]["num_classes"]
         labels = run.result["labels"]

@@ -132,9 +132,9 @@ def confusion(problem: Problem) -> str:
         means = [100 * mean(values[k]) for k in known]
         lines.append(Line(row.label, styles[row], [k + shift for k in known], means, spread))
     classwise = []
-    classes = len(detail(per_class[0].first, "per_class")) if per_class else 0
-    if 0 < classes <= 30:
-        draw = with_class_ticks(points(lines, "class", "test accuracy (%)", joined=False), range(classes))
+    count = len(detail(per_class[0].first, "per_class")) if per_class else 0
+    if 0 < count <= 30:
+        draw = with_class_ticks(points(lines, "class", "test accuracy (%)", joined=False), range(count))
         classwise = [svg(draw, "Test accuracy by class", (9.4, 3.2))]
     about = f"Test accuracy by class: {mean_told(per_class)}{several_told(len(detailed(problem, 'per_class')))}."
     by_class = figures(classwise, about, wide=True)

@@ -95,14 +95,14 @@ def positions(problem: Problem) -> str:
                 best[pair] = figure.mean
         if len(best) < 2:
             continue
-        layers = [sorted({str(pair[side]) for pair in best}, key=order) for side in (0, 1)]
-        grid = [[best.get((hint, guided)) for guided in layers[1]] for hint in layers[0]]
+        taught, guided = (sorted({str(pair[side]) for pair in best}, key=order) for side in (0, 1))
+        grid = [[best.get((hint, layer)) for layer in guided] for hint in taught]
         top = max(best, key=lambda pair: best[pair])
-        ring = (layers[0].index(top[0]), layers[1].index(top[1])) if name.startswith("validation acc") else None
+        ring = (taught.index(top[0]), guided.index(top[1])) if name.startswith("validation acc") else None
         words = [["" if value is None else f"{scale * value:.{digits}f}" for value in line] for line in grid]
         words = [[word.replace("-", "−") for word in line] for line in words]
-        draw = heat(grid, words, *layers, "guided layer (student)", "hint layer (teacher)", ringed=ring)
-        height = max(1.6, 0.9 + 0.45 * len(layers[0]))
+        draw = heat(grid, words, taught, guided, "guided layer (student)", "hint layer (teacher)", ringed=ring)
+        height = max(1.6, 0.9 + 0.45 * len(taught))
         panels.append(f'<p class="over">{escape(name)}</p>' + svg(draw, f"{name} by pair of layers", (4.6, height)))
     caption = (
         "By pair of layers, the mean over seeds. Where other settings vary too, a cell is its best on validation. "
