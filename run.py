@@ -6,6 +6,7 @@ python run.py stage=fitnet temperature=2          hint, then KD
 """
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,8 @@ def run(cfg: dict[str, Any], overrides: list[str]) -> float | None:
     to_train = [r for r in runs if states[r.fingerprint] != "done"]
     if to_train and (problems := check_nets(cfg)):
         raise ConfigError(problems)
+    # kept in every run's config.yaml, where it decides nothing; a script that calls this has set its own
+    cfg = cfg | {"trainer": {"command": shlex.join(["python", "run.py", *overrides])} | cfg["trainer"]}
     console = Console(highlight=False, soft_wrap=True, markup=False)  # logger=[csv,wandb] is no markup
     say_plan(console, runs, states, runs_dir)
     if cfg["dry_run"]:

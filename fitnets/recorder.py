@@ -118,6 +118,7 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
             "random_state": random_state,
             "means": pl_module.means.state_dict(),
         }
+        checkpoint["resumes_at_epoch"] = len(self.history) + 1  # for who plans: see runs.resumes_at
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["recorder"]

@@ -7,7 +7,9 @@ imports neither torch nor Lightning: planning takes milliseconds.
 
 import hashlib
 import json
+import pickletools
 import shutil
+import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -326,6 +328,24 @@ def status(run: Run, runs_dir: Path) -> str:
     if read_result(run, runs_dir) is not None:
         return "done"
     return "half-finished" if (folder_of(run, runs_dir) / "last.ckpt").exists() else "missing"
+
+
+def resumes_at(run: Run, runs_dir: Path) -> int | None:
+    """The epoch at which a half-finished run goes on; None where its checkpoint does not say.
+
+    A checkpoint is a zip file with a pickle; this scans it for the one number and runs nothing of it: planning needs
+    no torch.
+    """
+    try:
+        with zipfile.ZipFile(folder_of(run, runs_dir) / "last.ckpt") as file:
+            (name,) = (name for name in file.namelist() if name.endswith("data.pkl"))
+            operations = pickletools.genops(file.read(name))
+            for _, argument, _ in operations:
+                if argument == "resumes_at_epoch":
+                    return next(value for code, value, _ in operations if code.name.startswith("BININT"))
+    except (OSError, ValueError, zipfile.BadZipFile):
+        pass  # the training that resumes says what is wrong with it
+    return None
 
 
 def ensure(

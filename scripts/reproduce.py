@@ -7,11 +7,12 @@ python scripts/reproduce.py cifar10 --path DIR --seeds 0,1,2 --recipes modern --
 python scripts/reproduce.py mnist --only-table                   write the table from what is on disk
 
 TABLE is mnist (Table 4), cifar10 (Tables 1 and 5), depth (Figure 2) or pairs (two pairs that everybody publishes).
-It writes results/TABLE.csv, .md and .png.
+It writes results/TABLE.csv, .md and .png, and RUNS_DIR/reports/TABLE.html with everything about these runs.
 """
 
 import argparse
 import csv
+import shlex
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ sys.path.insert(0, str(ROOT))
 
 from fitnets import runs as store  # noqa: E402
 from fitnets.report.compare import ARM_NAMES  # noqa: E402
-from fitnets.runs import Run, arm_runs, read_result, retrained, teacher_run  # noqa: E402
+from fitnets.report.page import write_page  # noqa: E402
+from fitnets.runs import Run, arm_runs, folder_of, read_result, retrained, teacher_run  # noqa: E402
 
 RECIPES = ("paper", "paper_code", "modern")
 ARMS = ("backprop", "kd", "fitnet")
@@ -73,6 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     rows: list[Row] = []
     hardware: set[str] = set()
+    folders: list[Path] = []
     for experiment, student in TABLES[options.table][0]:
         if options.students and student not in options.students.split(","):
             continue
@@ -80,15 +83,19 @@ def main(arguments: list[str] | None = None) -> int:
             cfg = composed(options, experiment, student, recipe)
             if not options.only_table:
                 train(cfg, options)
-            added, where = table_rows(cfg, options, recipe, student)
+            added, where, found = table_rows(cfg, options, recipe, student)
             rows += [row for row in added if (row.recipe, row.arm, row.student) not in {key(r) for r in rows}]
             hardware |= where
+            folders += found
             if rows:
                 write(options, rows, hardware)
     if not rows:
         print(f"no finished run of {options.table} in {options.runs_dir}; run it without --only-table", file=sys.stderr)
         return 1
     print((options.out / f"{options.table}.md").read_text())
+    out = Path(options.runs_dir) / "reports" / f"{options.table}.html"
+    page = write_page(folders, out, f"FitNets: {options.table}", [command(options)], fixed_rows=True)
+    print(f"Page with everything, for a browser: {page}")
     return 0
 
 
@@ -162,6 +169,7 @@ def train(cfg: dict[str, Any], options: argparse.Namespace) -> None:
     """Every arm for every seed that is not on disk, through the same door as a user's command."""
     import run as door
 
+    cfg = cfg | {"trainer": cfg["trainer"] | {"command": command(options)}}
     for seed in options.seeds:
         for arm in options.arms:
             door.run(cfg | {"stage": {"name": arm}, "seed": seed}, [])
@@ -169,9 +177,10 @@ def train(cfg: dict[str, Any], options: argparse.Namespace) -> None:
 
 def table_rows(
     cfg: dict[str, Any], options: argparse.Namespace, recipe: str, student: str
-) -> tuple[list[Row], set[str]]:
+) -> tuple[list[Row], set[str], list[Path]]:
     """Rows of what is on disk for this config: the teacher, then each arm with at least one finished seed."""
     runs_dir, rows, hardware = Path(options.runs_dir), [], set()
+    folders: list[Path] = []
     full = cfg["full_epochs"]
     again = retrained if cfg["retrain_on_all"] else (lambda run: run)
     planned: list[tuple[str, list[list[Run]], str]] = [
@@ -186,6 +195,8 @@ def table_rows(
         done = [[r for r in of_seed if r] for of_seed in results if all(of_seed)]
         if not done:
             continue
+        finished = [runs for runs, of_seed in zip(by_seed, results, strict=True) if all(of_seed)]
+        folders += [folder_of(run, runs_dir) for runs in finished for run in runs]
         errors = [100 * (1 - of_seed[-1]["test_accuracy"]) for of_seed in done]
         if cfg["patience"] is not None:
             budget += " (unequal updates: patience)"
@@ -205,7 +216,7 @@ def table_rows(
             where, versions = result["hardware"], result["versions"]
             threads = f", {where['threads']} thread(s)" if where["device"] == "cpu" else ""
             hardware.add(f"{where['name']}{threads}, torch {versions['torch']}, {cfg['trainer']['precision']}")
-    return rows, hardware
+    return rows, hardware, folders
 
 
 def key(row: Row) -> tuple[str, str, str]:
@@ -215,7 +226,7 @@ def key(row: Row) -> tuple[str, str, str]:
 def write(options: argparse.Namespace, rows: list[Row], hardware: set[str]) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     head = [
-        f"command: python scripts/reproduce.py {' '.join(typed_words(options))}",
+        f"command: {command(options)}",
         *(f"hardware: {h}" for h in sorted(hardware)),
     ]
     columns = list(asdict(rows[0]))
@@ -230,6 +241,10 @@ def write(options: argparse.Namespace, rows: list[Row], hardware: set[str]) -> N
     lines += ["", NOTES]
     (options.out / f"{options.table}.md").write_text("\n".join(lines) + "\n")
     plot(rows, options.out / f"{options.table}.png")
+
+
+def command(options: argparse.Namespace) -> str:
+    return shlex.join(["python", "scripts/reproduce.py", *typed_words(options)])
 
 
 def typed_words(options: argparse.Namespace) -> list[str]:

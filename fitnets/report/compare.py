@@ -113,7 +113,9 @@ def report(
     console: Any,
     overrides: list[str],
 ) -> None:
-    """Print the table; write it and the plot under runs_dir/reports/."""
+    """Print the table; write it, the plot and the page under runs_dir/reports/."""
+    from fitnets.report.page import write_page  # it uses this file
+
     table = rows(named, results, arms_of(cfg))
     teachers = [r for run in named for r in [run.parents.get("teacher")] if r and r.spec["epochs"]]
     teacher = results[teachers[0].fingerprint] if teachers else None
@@ -128,8 +130,11 @@ def report(
         writer.writeheader()
         writer.writerows(asdict(row) for row in table)
     plot(cfg, named, teacher, runs_dir, folder / "curves.png")
+    folders = [folder_of(run, runs_dir) for run in named]
+    page = write_page(folders, folder / "page.html", heading(cfg), [shlex.join(["python", "run.py", *overrides])])
     print_table(cfg, table, teacher, console)
     console.print(f"\nTable: {folder}/table.md   plot: {folder}/curves.png   runs: {runs_dir}/ (scripts/runs.py)")
+    console.print(f"Page with everything, for a browser: {page}")
 
 
 def heading(cfg: dict[str, Any]) -> str:

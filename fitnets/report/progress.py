@@ -17,6 +17,13 @@ SHOWN = {  # figure -> how it is shown
 LINE_SECONDS = 10.0  # between two lines of a stage where there is no terminal
 
 
+def clock(seconds: float) -> str:
+    """75 is 1:15, 3675 is 1:01:15."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
 class StageProgress(Callback):
     """Progress of one stage: epochs done, the figures that matter, images per second, time left."""
 
@@ -58,7 +65,10 @@ class StageProgress(Callback):
         if self.bar:
             self.bar.update(self.task, completed=round(epochs, 1), figures=figures)
         else:
-            text = f"{self.label}: epoch {epochs:.1f} of {trainer.max_epochs}  {figures}"
+            updates = (trainer.max_epochs or 0) * int(trainer.num_training_batches)
+            done = max(1, trainer.global_step - self.start_step)
+            left = (now - self.started) * max(0, updates - trainer.global_step) / done
+            text = f"{self.label}: epoch {epochs:.1f} of {trainer.max_epochs}  {figures}  {clock(left)} left"
             self.console.print(text, highlight=False, soft_wrap=True)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -5,23 +5,30 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from fitnets.runs import STAGE_VERSIONS, Run, folder_of
+from fitnets.runs import STAGE_VERSIONS, Run, folder_of, resumes_at
 
 
 def say_plan(console: Any, runs: list[Run], states: dict[str, str], runs_dir: Path) -> None:
     """What is reused and what is to do: a line a stage where there are few, a line a kind where there are many."""
-    words = {"done": "reused", "half-finished": "resumes", "missing": "to train"}
     to_train = sum(state != "done" for state in states.values())
     console.print(f"Plan: {len(runs)} stages, {to_train} to train, in {runs_dir}/")
+    words = {run.fingerprint: told_state(run, states[run.fingerprint], runs_dir) for run in runs}
     order = list(STAGE_VERSIONS)
     runs = sorted(runs, key=lambda run: (order.index(run.stage), "hint" in run.parents))
     if len(runs) <= 4:
         for run in runs:
-            console.print(f"  {run!s:34} {words[states[run.fingerprint]]:9} {run.name}")
+            console.print(f"  {run!s:34} {words[run.fingerprint]:9} {run.name}")
         return
-    kinds = Counter((run.kind, words[states[run.fingerprint]]) for run in runs)
+    kinds = Counter((run.kind, words[run.fingerprint]) for run in runs)
     for (kind, state), count in kinds.items():
         console.print(f"  {kind:34} {state} x {count}")
+
+
+def told_state(run: Run, state: str, runs_dir: Path) -> str:
+    if state == "half-finished":
+        epoch = resumes_at(run, runs_dir)
+        return "resumes" if epoch is None else f"resumes at epoch {epoch}"
+    return {"done": "reused", "missing": "to train"}[state]
 
 
 def one_line(result: dict[str, Any]) -> str:
