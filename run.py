@@ -7,6 +7,7 @@ python run.py stage=fitnet temperature=2          hint, then KD
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,20 @@ def main(config: DictConfig) -> float | None:
 
     from fitnets.check import ConfigError
 
-    sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
+    told = HydraConfig.get()
+    if told.mode == RunMode.MULTIRUN:
+        from fitnets.sweep import as_job
+
+        words = list(told.overrides.task)
+        with as_job(Path(told.runtime.output_dir), told.job.num, words) as job:
+            cfg = resolved(config)
+            return run(shared_out(cfg, told.launcher, told.job.num), words, tell=job.names, brief=True)
+        return None  # the job has failed, which is written down
     try:
-        cfg = resolved(config)
-        return run(cfg, list(HydraConfig.get().overrides.task) if sweeping else sys.argv[1:])
+        return run(resolved(config), sys.argv[1:])
     except ConfigError as error:
         print(error, file=sys.stderr)
-        refused.append(error)  # a sweep goes on with its other jobs; the exit code is 2 in the end
+        refused.append(error)
         return None
 
 
@@ -50,10 +58,27 @@ def resolved(config: DictConfig) -> dict[str, Any]:
         raise ConfigError([f"{error.full_key or 'a key'} cannot be filled in: {first}"]) from error
 
 
-def run(cfg: dict[str, Any], overrides: list[str]) -> float | None:
+def shared_out(cfg: dict[str, Any], launcher: Any, number: int) -> dict[str, Any]:
+    """The config of a sweep's job, with its share of the machine where jobs run side by side."""
+    from fitnets.sweep import shares
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share, trainer = shares(launcher, number, cores), cfg["trainer"]
+    return cfg | {"trainer": trainer | {key: share[key] for key in share if trainer[key] is None}}
+
+
+def run(
+    cfg: dict[str, Any],
+    overrides: list[str],
+    tell: Callable[[list[Any], Path], None] = lambda named, runs_dir: None,
+    watch: Callable[[Any], list[Any]] = lambda run: [],
+    brief: bool = False,
+) -> float | None:
     """Do what `cfg` asks for. Returns the validation accuracy of a single trained student, for sweepers.
 
-    torch is imported only if something must be trained, so a command whose work is done is quick.
+    torch is imported only if something must be trained (or layers must be found), so a command whose work is done is
+    quick. `tell` hears which runs the command names, `watch` gives more callbacks for a run that is trained.
+    `brief` leaves out the summary, which tells the test accuracy: a sweep shows it for its chosen row only.
     """
     from rich.console import Console
 
@@ -63,14 +88,19 @@ def run(cfg: dict[str, Any], overrides: list[str]) -> float | None:
 
     if problems := check_config(cfg):
         raise ConfigError(problems)
+    console = Console(highlight=False, soft_wrap=True)
+    if cfg["stage"]["name"] == "positions":
+        from fitnets.positions import with_pairs
+
+        cfg = with_pairs(cfg, console.print)
     runs_dir, named = Path(cfg["runs_dir"]), plan(cfg)
+    tell(named, runs_dir)
     runs = with_parents(named)
     again = {r.fingerprint for r in named} if cfg["fresh"] else set()
     states = {r.fingerprint: "missing" if r.fingerprint in again else status(r, runs_dir) for r in runs}
     to_train = [r for r in runs if states[r.fingerprint] != "done"]
     if to_train and (problems := check_nets(cfg)):
         raise ConfigError(problems)
-    console = Console(highlight=False, soft_wrap=True)
     say_plan(console, runs, states, runs_dir)
     if cfg["dry_run"]:
         return None
@@ -79,7 +109,7 @@ def run(cfg: dict[str, Any], overrides: list[str]) -> float | None:
     for r in runs:
         number = to_train.index(r) + 1 if r in to_train else len(to_train)
         label = f"[{number}/{len(to_train)}] {r}"
-        train_here = trainer_for(cfg, label, console)
+        train_here = trainer_for(cfg, label, console, watch)
         result, new = ensure(r, runs_dir, train_here, r.fingerprint in again, console.print)
         results[r.fingerprint] = result
         if new:
@@ -92,12 +122,16 @@ def run(cfg: dict[str, Any], overrides: list[str]) -> float | None:
 
         report(cfg, named, results, runs_dir, console, overrides)
         return None
+    if cfg["stage"]["name"] == "positions":
+        from fitnets.positions import report as report_positions
+
+        return report_positions(cfg, named, runs_dir, console, overrides)
     result = results[named[-1].fingerprint]
-    console.print(summary(named[-1], result, runs_dir, overrides))
+    console.print(f"{named[-1]}: {one_line(result)}" if brief else summary(named[-1], result, runs_dir, overrides))
     return result["validation"].get("accuracy")
 
 
-def trainer_for(cfg: dict[str, Any], label: str, console: Any) -> Any:
+def trainer_for(cfg: dict[str, Any], label: str, console: Any, watch: Callable[[Any], list[Any]]) -> Any:
     """A function that trains one run; torch and Lightning are imported when it is called."""
 
     def train_here(run: Any, folder: Path, parents: dict[str, Path]) -> None:
@@ -108,11 +142,18 @@ def trainer_for(cfg: dict[str, Any], label: str, console: Any) -> Any:
 
         if cfg["trainer"]["threads"]:
             torch.set_num_threads(cfg["trainer"]["threads"])
-        train(run, folder, parents, cfg["trainer"], [StageProgress(console, label)])
+        train(run, folder, parents, cfg["trainer"], [StageProgress(console, label), *watch(run)])
 
     return train_here
 
 
 if __name__ == "__main__":
-    main()
-    sys.exit(2 if refused else 0)
+    code = 0
+    try:
+        main()
+    finally:  # a sweep's table comes also when Hydra has given up
+        if folder := getattr(sys.modules.get("fitnets.sweep"), "launched", None):
+            from fitnets.report.sweep import finish
+
+            code = finish(folder)
+    sys.exit(code or (2 if refused else 0))

@@ -26,7 +26,7 @@ GROUPS = (  # keys that have parts of their own
 )
 
 CHOICES = {
-    "stage.name": ("teacher", "hint", *ARMS, "compare"),
+    "stage.name": ("teacher", "hint", *ARMS, "compare", "positions"),
     "kd_loss.name": ("paper", "code", "hinton"),
     "lr_schedule": LR_SCHEDULES,
     "max_norm": (True, False),
@@ -85,6 +85,7 @@ WHOLE = {  # key -> smallest value
     "augment.crop": 0,
     "teacher.recipe.augment.crop": 0,
     "teacher.recipe.batch_size": 1,
+    "trainer.devices": 1,
     "seed": 0,
     "teacher_seed": 0,
     "split_seed": 0,
@@ -177,6 +178,11 @@ def check_config(cfg: dict[str, Any]) -> list[str]:
         )
     if cfg["stage"]["name"] == "compare":
         problems += _check_comparison(cfg)
+    if cfg["stage"]["name"] == "positions":
+        problems += _check_positions(cfg)
+    gpu = _get(cfg, "trainer.gpu")
+    if gpu is not None and not (_is_whole(gpu) and gpu >= 0):
+        problems.append(f"trainer.gpu {_given(gpu)}; it must be null or a whole number >= 0: type trainer.gpu=0")
     for key in COMPONENTS:
         target = _get(cfg, key)["_target_"]
         if problem := problem_with(target):
@@ -197,6 +203,26 @@ def _check_comparison(cfg: dict[str, Any]) -> list[str]:
     return problems
 
 
+def _check_positions(cfg: dict[str, Any]) -> list[str]:
+    seeds, most, pairs = cfg["seeds"], cfg["stage"].get("max_pairs", _ABSENT), cfg["stage"].get("pairs", _ABSENT)
+    problems = []
+    if not (isinstance(seeds, list) and seeds and all(_is_whole(seed) and seed >= 0 for seed in seeds)) or (
+        len(set(seeds)) < len(seeds)
+    ):
+        problems.append(f"seeds is {seeds!r}; it must be one or more different whole numbers: type seeds=[0,1,2]")
+    if most is not None and not (_is_whole(most) and most >= 1):
+        problems.append(
+            f"stage.max_pairs {_given(most)}; it must be null or a whole number >= 1: type stage.max_pairs=20"
+        )
+    of_two = isinstance(pairs, list) and pairs and all(isinstance(pair, list) and len(pair) == 2 for pair in pairs)
+    if pairs is not None and not of_two:
+        example = "stage.pairs=[[conv1,conv4],[conv2,conv6]]"
+        problems.append(
+            f"stage.pairs {_given(pairs)}; it must be null or pairs of a teacher's and a student's layer: type {example}"
+        )
+    return problems
+
+
 def check_nets(cfg: dict[str, Any]) -> list[str]:
     """Problems with data, networks, layers, shapes, class counts and devices. Trains nothing.
 
@@ -205,7 +231,6 @@ def check_nets(cfg: dict[str, Any]) -> list[str]:
     import torch
 
     from fitnets.data.images import split
-    from fitnets.layers import LayerError, plan_regressor, resolve_layer
 
     problems = []
     gpu = cfg["trainer"]["accelerator"] != "cpu" and torch.cuda.is_available()
@@ -243,17 +268,31 @@ def check_nets(cfg: dict[str, Any]) -> list[str]:
         _try_optimizer(key, spec, problems)
     _try_call("lambda_schedule", cfg["lambda_schedule"], problems, 0, 1)
     _try_call("preprocess", {k: v for k, v in cfg["preprocess"].items() if k not in ("name", "fit_on")}, problems, None)
-    if stage in ("kd", "compare") and cached_gib(cfg, len(train), len(val), (classes,)) > cfg["trainer"]["answers_gib"]:
+    if stage in ("kd", "compare", "positions") and cached_gib(cfg, len(train), len(val), (classes,)) > cfg["trainer"]["answers_gib"]:
         problems.append(_too_small(cfg, len(train), len(val), (classes,)))
     if stage in ("teacher", "backprop", "kd") or None in nets.values() or len(nets) < 2:
         return problems
-    shapes = []
-    for role in ("teacher", "student"):
+    own = stage == "positions"
+    pairs = cfg["stage"]["pairs"] or [] if own else [[cfg["hint"][f"{role}_layer"] for role in ("teacher", "student")]]
+    for teacher_layer, student_layer in pairs:
+        key = "stage.pairs" if own else "hint"
+        problems += _check_pair(cfg, nets, input_shape, str(teacher_layer), str(student_layer), key, (train, val))
+    return list(dict.fromkeys(problems))
+
+
+def _check_pair(
+    cfg: dict[str, Any], nets: Any, input_shape: Any, teacher_layer: str, student_layer: str, key: str, parts: Any
+) -> list[str]:
+    """Problems with a pair of layers: names, shapes, the regressor's weights, the size of the cached hints."""
+    import torch
+
+    from fitnets.layers import LayerError, plan_regressor, resolve_layer
+
+    problems, shapes = [], []
+    for role, layer in (("teacher", teacher_layer), ("student", student_layer)):
         try:
-            _, shape = resolve_layer(
-                nets[role], str(cfg["hint"][f"{role}_layer"]), input_shape, role, f"hint.{role}_layer"
-            )
-            shapes.append(shape)
+            typed = key if key == "stage.pairs" else f"{key}.{role}_layer"
+            shapes.append(resolve_layer(nets[role], layer, input_shape, role, typed)[1])
         except LayerError as error:
             problems.append(str(error))
     if len(shapes) == 2:
@@ -262,9 +301,10 @@ def check_nets(cfg: dict[str, Any]) -> list[str]:
             with torch.device("meta"):
                 _try_init("init.regressor", cfg["init"]["regressor"], plan.build(), problems)
         except LayerError as error:
-            problems.append(f"hint {cfg['hint']['student_layer']} -> {cfg['hint']['teacher_layer']}: {error}")
-        if cached_gib(cfg, len(train), len(val), shapes[0]) > cfg["trainer"]["answers_gib"]:
-            problems.append(_too_small(cfg, len(train), len(val), shapes[0]))
+            problems.append(f"hint {student_layer} -> {teacher_layer}: {error}")
+        train, val = map(len, parts)
+        if cached_gib(cfg, train, val, shapes[0]) > cfg["trainer"]["answers_gib"]:
+            problems.append(_too_small(cfg, train, val, shapes[0]))
     return problems
 
 
