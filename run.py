@@ -140,6 +140,10 @@ def trainer_for(cfg: dict[str, Any], label: str, console: Any, watch: Callable[[
         from fitnets.report.progress import StageProgress
         from fitnets.train import train
 
+        if cfg["trainer"]["devices"] > 1:
+            from fitnets.ranks import train_on_ranks
+
+            return train_on_ranks(run, folder, parents, cfg["trainer"], label)
         if cfg["trainer"]["threads"]:
             torch.set_num_threads(cfg["trainer"]["threads"])
         train(run, folder, parents, cfg["trainer"], [StageProgress(console, label), *watch(run)])

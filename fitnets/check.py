@@ -180,6 +180,8 @@ def check_config(cfg: dict[str, Any]) -> list[str]:
         problems += _check_comparison(cfg)
     if cfg["stage"]["name"] == "positions":
         problems += _check_positions(cfg)
+    if not problems and cfg["trainer"]["devices"] > 1:
+        problems += _check_devices(cfg)
     gpu = _get(cfg, "trainer.gpu")
     if gpu is not None and not (_is_whole(gpu) and gpu >= 0):
         problems.append(f"trainer.gpu {_given(gpu)}; it must be null or a whole number >= 0: type trainer.gpu=0")
@@ -200,6 +202,24 @@ def _check_comparison(cfg: dict[str, Any]) -> list[str]:
     if not fine or len(set(arms)) < len(arms):
         listed = " | ".join(known)
         problems.append(f"stage.arms is {arms!r}; type stage.arms=[...] with some of, each once: {listed}")
+    return problems
+
+
+def _check_devices(cfg: dict[str, Any]) -> list[str]:
+    """Every rank gets the same number of images of a batch."""
+    devices, problems = cfg["trainer"]["devices"], []
+    sizes = {"batch_size": cfg["batch_size"], "teacher.recipe.batch_size": cfg["teacher"]["recipe"]["batch_size"]}
+    for key, size in sizes.items():
+        if size % devices:
+            fits = max(devices, size - size % devices)
+            problems.append(f"{key} is {size}, which {devices} devices cannot share out equally: type {key}={fits}")
+    labels = cfg["dataset"]["labels"]
+    if labels != "all" and min(labels, cfg["batch_size"]) % devices:
+        fits = max(devices, labels - labels % devices)
+        problems.append(
+            f"dataset.labels is {labels}, so backprop's batch is of {labels} images, which {devices} devices cannot "
+            f"share out equally: type dataset.labels={fits}"
+        )
     return problems
 
 
@@ -236,6 +256,13 @@ def check_nets(cfg: dict[str, Any]) -> list[str]:
     gpu = cfg["trainer"]["accelerator"] != "cpu" and torch.cuda.is_available()
     if cfg["trainer"]["accelerator"] == "gpu" and not gpu:
         problems.append("trainer=gpu, but torch finds no GPU here: type trainer=auto or trainer=cpu")
+    devices = cfg["trainer"]["devices"]
+    if gpu and devices > torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        problems.append(
+            f"trainer.devices is {devices}, torch finds {found} GPUs: type trainer.devices={found}, or "
+            "trainer.accelerator=cpu for as many CPU processes"
+        )
     if cfg["trainer"]["precision"] == "16-mixed" and not gpu:
         problems.append("trainer.precision=16-mixed needs a GPU: type trainer.precision=32-true or bf16-mixed")
     name, labels = cfg["dataset"]["name"], cfg["dataset"]["labels"]
@@ -243,7 +270,7 @@ def check_nets(cfg: dict[str, Any]) -> list[str]:
         images, train, val = split(cfg["dataset"], cfg["split_seed"])
     except Exception as error:
         return [*problems, f"dataset {name} cannot be read: {error}"]
-    if min(len(train), len(images.test_labels)) < 1 or len(val) < 2:
+    if min(len(train), len(images.test_labels)) < devices or len(val) < max(2, devices):
         sizes = f"{len(train)} train, {len(val)} validation and {len(images.test_labels)} test images"
         problems.append(f"dataset {name} has {sizes}: change dataset.val_fraction or dataset.test_fraction")
     input_shape, classes = tuple(images.images.shape[1:]), len(images.class_names)
@@ -268,7 +295,10 @@ def check_nets(cfg: dict[str, Any]) -> list[str]:
         _try_optimizer(key, spec, problems)
     _try_call("lambda_schedule", cfg["lambda_schedule"], problems, 0, 1)
     _try_call("preprocess", {k: v for k, v in cfg["preprocess"].items() if k not in ("name", "fit_on")}, problems, None)
-    if stage in ("kd", "compare", "positions") and cached_gib(cfg, len(train), len(val), (classes,)) > cfg["trainer"]["answers_gib"]:
+    if (
+        stage in ("kd", "compare", "positions")
+        and cached_gib(cfg, len(train), len(val), (classes,)) > cfg["trainer"]["answers_gib"]
+    ):
         problems.append(_too_small(cfg, len(train), len(val), (classes,)))
     if stage in ("teacher", "backprop", "kd") or None in nets.values() or len(nets) < 2:
         return problems

@@ -26,7 +26,9 @@ def with_pairs(cfg: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any
     pairs = found_pairs(cfg)
     if not pairs:
         kind = cfg["hint"]["regressor"]
-        raise ConfigError([f"no teacher layer and student layer fit regressor={kind}: type regressor=fc, which fits any"])
+        raise ConfigError(
+            [f"no teacher layer and student layer fit regressor={kind}: type regressor=fc, which fits any"]
+        )
     kept = thinned(pairs, cfg["stage"]["max_pairs"])
     told = f"Positions: {len(pairs)} pairs of layers fit"
     if len(kept) < len(pairs):

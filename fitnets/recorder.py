@@ -12,6 +12,9 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor
 
+from fitnets.ranks import by_rank
+
+TOGETHER = 50  # batches between two looks at the clock where ranks must agree to save
 Weights = dict[str, dict[str, Tensor]]  # by network ("student", "regressor", "teacher"), then by tensor
 
 
@@ -47,7 +50,8 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if not trainer.is_last_batch:  # an epoch's last batch is saved with the epoch, after validation
+        asked = trainer.world_size == 1 or not self.checkpoint_seconds or batch_idx % TOGETHER == 0
+        if asked and not trainer.is_last_batch:  # an epoch's last batch is saved with the epoch, after validation
             self._save_if_due(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
@@ -64,16 +68,19 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
                 self.improved = (rank[0], trainer.current_epoch + 1)
             if self.patience is not None and trainer.current_epoch + 1 - self.improved[1] >= self.patience:
                 trainer.should_stop = True
-        self._write_history()
+        if trainer.is_global_zero:
+            self._write_history()
         if trainer.current_epoch + 1 < (trainer.max_epochs or 0) and not trainer.should_stop:
             self._save_if_due(trainer)
 
     def _save_if_due(self, trainer: Trainer) -> None:
         now = time.monotonic()
-        if now - self.saved >= max(self.checkpoint_seconds, self.pause):
+        due = now - self.saved >= max(self.checkpoint_seconds, self.pause)
+        if trainer.strategy.broadcast(due):  # rank 0's clock decides for all
             partial = self.folder / "partial.ckpt"
             trainer.save_checkpoint(partial)
-            os.replace(partial, self.folder / "last.ckpt")  # whole or not at all
+            if trainer.is_global_zero:
+                os.replace(partial, self.folder / "last.ckpt")  # whole or not at all
             self.saved = time.monotonic()
             self.pause = 100 * (self.saved - now) if self.checkpoint_seconds else 0.0  # saving takes 1 % at the most
 
@@ -110,8 +117,7 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
             "best": self.best,
             "improved": list(self.improved),
             "seconds": self.seconds,
-            "random_state": random_state,
-            "means": pl_module.means.state_dict(),
+            "ranks": by_rank({"random_state": random_state, "means": pl_module.means.state_dict()}),
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
@@ -120,8 +126,10 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
         self.best = state["best"]
         self.improved = tuple(state["improved"])
         self.seconds_before = state["seconds"]
-        self._random_state = state["random_state"]
-        pl_module.means.load_state_dict(state["means"])
+        ranks = state["ranks"]
+        own = ranks[trainer.global_rank if len(ranks) == trainer.world_size else 0]
+        self._random_state = own["random_state"]
+        pl_module.means.load_state_dict(own["means"])
 
 
 def copied(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -176,6 +176,8 @@ def shares(launcher: Mapping[str, Any], number: int, cores: int) -> dict[str, in
     if launcher["_target_"] == ONE_PROCESS:
         return {"threads": None, "gpu": 0}
     n_jobs, threads = launcher.get("n_jobs"), launcher.get("cpus_per_task")
+    if "ray" in launcher:
+        threads = max(1, int(launcher["ray"]["remote"]["num_cpus"]))
     if n_jobs is not None:
         threads = max(1, cores // (n_jobs if n_jobs > 0 else cores))
     return {"threads": threads, "gpu": number}

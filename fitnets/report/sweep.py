@@ -194,8 +194,12 @@ def write_report(
     teacher: dict[str, Any] | None = None,
     ranked: bool = False,
     more: str = "",
+    grid: bool = True,
 ) -> list[Row]:
-    """Print the table; write table.md, table.csv and plot.png. `ranked`: best first, else in the points' order."""
+    """Print the table; write table.md, table.csv and plot.png.
+
+    `ranked`: best first, else in the points' order. `grid`: two keys make a heat map.
+    """
     figure = figure_of(points)
     table = rows(points, figure)
     if ranked:
@@ -206,7 +210,7 @@ def write_report(
     write_csv(folder / "table.csv", table, keys)
     name, scale = FIGURES[figure]
     level = teacher["validation"].get(figure) if teacher else None
-    plot(folder / "plot.png", table, keys, title, name, scale, level)
+    plot(folder / "plot.png", table, keys, title, name, scale, level, grid)
     console.print(f"\n{title}\n\n{in_columns(lines(table, keys, figure))}\n\n{note}")
     console.print(f"\nTable: {folder}/table.md   plot: {folder}/plot.png")
     return table
@@ -234,9 +238,7 @@ def finish(sweep_folder: Path) -> int:
         failed = f"{len(bad)} of {len(jobs)} jobs failed and are not in it." if bad else ""
         folder = Path(sweep["runs_dir"]) / "reports" / f"sweep-{sweep['name']}"
         command = shlex.join(["python", "run.py", "-m", *sweep["words"]])
-        write_report(
-            folder, points, keys, title_of(points, keys), command, console, teacher_of(described), more=failed
-        )
+        write_report(folder, points, keys, title_of(points, keys), command, console, teacher_of(described), more=failed)
         # A page for the browser starts here: `folder` is the report's, and these are the run folders of the sweep:
         # [point.folder for point in points], in the order of the jobs; their parents stand in their config.yaml.
     for job in bad:

@@ -18,18 +18,23 @@ def plot(
     figure: str,
     scale: float,
     teacher: float | None = None,
+    grid: bool = True,
 ) -> None:
-    """One swept key with numbers: a line; two keys: a heat map; else points. `teacher` is a level to compare with."""
+    """One swept key with numbers: a line; two keys: a heat map (not where values are no `grid`); else points.
+
+    `teacher` is a level to compare with.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     numbers = [_number(row.at[0]) for row in table] if len(keys) == 1 else []
     a_line = len(numbers) > 1 and all(number is not None for number in numbers)
-    size = _heat_size(table) if len(keys) == 2 else (6.4, 4.0) if a_line else (6.4, 1.6 + 0.32 * len(table))
+    heat = len(keys) == 2 and grid
+    size = _heat_size(table) if heat else (6.4, 4.0) if a_line else (6.4, 1.6 + 0.32 * len(table))
     canvas = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(canvas)
     axes = canvas.subplots()
-    if len(keys) == 2:
+    if heat:
         _heat(canvas, axes, table, keys, figure, scale)
     elif a_line:
         _line(axes, table, numbers, keys[0], figure, scale, teacher)

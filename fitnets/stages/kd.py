@@ -13,6 +13,7 @@ from fitnets.components import build
 from fitnets.data.module import Batch
 from fitnets.losses import hard_cross_entropy, hinton_loss, kd_loss, soft_cross_entropy
 from fitnets.optim import make_optimizer
+from fitnets.ranks import labelled_in
 from fitnets.stages.answers import Answers
 from fitnets.stages.classify import label_metrics, log_once, update_label_metrics
 from fitnets.stages.means import Means
@@ -75,7 +76,7 @@ class KDModule(LightningModule):
 
     def distill(self, logits: Tensor, answer: Tensor, y: Tensor, **beside: Tensor) -> Tensor:
         """The stage's loss; terms in `beside` are added with weight 1. All terms are followed by name."""
-        hard = hard_cross_entropy(logits, y)
+        hard = hard_cross_entropy(logits, y, labelled_in(y))
         soft = soft_cross_entropy(logits, answer, self.temperature, 1.0 if self.loss["name"] == "code" else None)
         if (weight := self.lambda_) is not None:
             loss = kd_loss(hard, soft, weight)

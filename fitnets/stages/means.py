@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from fitnets.ranks import averaged
+
 
 class Means:
     def __init__(self) -> None:
@@ -15,8 +17,8 @@ class Means:
         self.count += 1
 
     def take(self) -> dict[str, Tensor]:
-        """The means since the last call."""
-        means = {name: total / max(1, self.count) for name, total in self.sums.items()}
+        """The means since the last call, over all ranks that train together."""
+        means = {name: averaged(total / max(1, self.count)) for name, total in self.sums.items()}
         self.sums, self.count = {}, 0
         return means
 
