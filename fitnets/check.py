@@ -238,7 +238,7 @@ def _check_positions(cfg: dict[str, Any]) -> list[str]:
     if pairs is not None and not of_two:
         example = "stage.pairs=[[conv1,conv4],[conv2,conv6]]"
         problems.append(
-            f"stage.pairs {_given(pairs)}; it must be null or pairs of a teacher's and a student's layer: type {example}"
+            f"stage.pairs {_given(pairs)}; it must be null or pairs of teacher's and student's layers: type {example}"
         )
     return problems
 

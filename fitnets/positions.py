@@ -39,7 +39,7 @@ def with_pairs(cfg: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any
 
 
 def found_pairs(cfg: dict[str, Any]) -> list[Pair]:
-    """Every pair that a regressor fits, by the teacher's depth and then the student's. Builds nets on the meta device."""
+    """Every pair that a regressor fits, by the teacher's depth, then the student's. Nets are on the meta device."""
     import torch
 
     from fitnets.data.images import split

@@ -21,7 +21,7 @@ from fitnets.runs import Run
 
 
 def train_on_ranks(run: Run, folder: Path, parents: dict[str, Path], options: dict[str, Any], label: str) -> None:
-    """Train `run` in `options["devices"]` processes, as fitnets.train.train does in this one. Raises what one raises."""
+    """Train `run` in `options["devices"]` processes, as fitnets.train.train does in one. Raises what a rank raises."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -42,7 +42,7 @@ def _rank(
     warnings.filterwarnings("ignore", message="Grad strides do not match")
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0", "LOCAL_RANK": str(rank)}
     torch.set_num_threads(options["threads"] or max(1, torch.get_num_threads() // options["devices"]))
-    callbacks = [StageProgress(Console(highlight=False, soft_wrap=True), label)] if rank == 0 else []
+    callbacks: list[Any] = [StageProgress(Console(highlight=False, soft_wrap=True), label)] if rank == 0 else []
     train(run, folder, parents, options, callbacks)
 
 

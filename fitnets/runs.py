@@ -96,9 +96,10 @@ POSITION = ("teacher_layer", "student_layer")
 def plan(cfg: dict[str, Any]) -> list[Run]:
     """The runs that a command names, in order; their parents come with them (see with_parents).
 
-    `stage` is a trained stage (teacher, backprop, hint, kd) or a plan: `fitnet` is hint then kd, as any arm may be
-    named, `compare` is every arm for every seed, `positions` FitNets for every pair of layers and seed. Arms get equal updates: those of one stage train epochs.hint +
-    epochs.kd. With `retrain_on_all` each run is followed by its own retraining on train and validation images.
+    `stage` is a trained stage (teacher, backprop, kd, hint) or a plan: `fitnet` is hint then kd, as any arm may be
+    named, `compare` is every arm for every seed, `positions` FitNets for every pair of layers and seed. Arms get equal
+    updates: those of one stage train epochs.hint + epochs.kd. With `retrain_on_all` each run is followed by its own
+    retraining on train and validation images.
     """
     stage, seed = cfg["stage"]["name"], cfg["seed"]
     if stage == "compare":

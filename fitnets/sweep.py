@@ -15,6 +15,7 @@ import re
 import shutil
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from fitnets.check import ConfigError
 from fitnets.runs import Run, folder_of
+
+# As in run.py, here for the jobs in processes of their own, which import this file before they compose.
+warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
 SEEDS = ("seed", "teacher_seed", "split_seed")  # keys that a table averages over
 ONE_PROCESS = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
@@ -133,7 +137,7 @@ class Job:
 
 def described(run: Run, runs_dir: Path) -> dict[str, Any]:
     """What a table needs to know of a run and result.json does not hold."""
-    hint = run.parents["hint"] if "hint" in run.parents else run
+    hint = run.parents.get("hint", run)
     layers = [hint.spec["hint"][f"{role}_layer"] for role in ("teacher", "student")] if "hint" in hint.spec else None
     found = {"folder": str(folder_of(run, runs_dir)), "stage": run.stage, "arm": run.arm, "hint": layers}
     parents = {role: str(folder_of(parent, runs_dir)) for role, parent in run.parents.items()}

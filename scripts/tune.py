@@ -4,8 +4,8 @@ python scripts/tune.py "optimizer.lr=log(1e-4,1e-2)" "temperature=uniform(1,10)"
     --trials 20 -- stage=fitnet dataset.labels=50
 python scripts/tune.py "epochs.hint=int(5,25)" --trials 10 --no-pruning -- stage=fitnet runs_dir=elsewhere
 
-What may be varied: uniform(LOW,HIGH), log(LOW,HIGH), int(LOW,HIGH), choice(A,B,...). What follows `--` is typed as after
-`python run.py`. Stages that trials share are trained once. Trials lie in RUNS_DIR/tune/NAME.sqlite, the table in
+What may be varied: uniform(LOW,HIGH), log(LOW,HIGH), int(LOW,HIGH), choice(A,B,...). What follows `--` is typed as
+after `python run.py`. Stages that trials share are trained once. Trials lie in RUNS_DIR/tune/NAME.sqlite, the table in
 RUNS_DIR/reports/tune-NAME/. The test part is shown for the chosen trial only. Needs: pip install 'fitnets[tune]'.
 """
 
@@ -36,7 +36,7 @@ def parse_space(words: list[str]) -> Space:
     for word in words:
         found = re.fullmatch(r"([\w./@+]+)=(\w+)\((.+)\)", word)
         key, kind, inside = found.groups() if found else ("", "", "")
-        values = [value.strip() for value in re.split(r",(?![^\[]*\])", inside)]  # a list is one value
+        values = split_outside_brackets(inside)
         example = 'type "optimizer.lr=log(1e-4,1e-2)", "KEY=uniform(1,10)", "KEY=int(5,25)" or "KEY=choice(a,b)"'
         if kind not in KINDS:
             problems.append(f"{word!r} is nothing to vary: {example}")
@@ -54,6 +54,18 @@ def parse_space(words: list[str]) -> Space:
     if problems:
         raise ConfigError(problems)
     return space
+
+
+def split_outside_brackets(text: str) -> list[str]:
+    """The values between commas; a list is one value."""
+    values, depth = [""], 0
+    for letter in text:
+        depth += (letter == "[") - (letter == "]")
+        if letter == "," and not depth:
+            values.append("")
+        else:
+            values[-1] += letter
+    return [value.strip() for value in values]
 
 
 def suggested(trial: Any, space: Space) -> list[str]:
@@ -133,10 +145,10 @@ def tune(space: Space, overrides: list[str], trials: int, seed: int, prune: bool
     # a sampler starts its random numbers anew: the seed goes on with the trials, so that none is drawn twice
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(done))
     study.pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=cfg["epochs"]["kd"] // 5)
-    for trial in done:
-        if trial.state == optuna.trial.TrialState.RUNNING:  # it was killed; its half-finished stage resumes
-            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-            study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
+    for old in done:
+        if old.state == optuna.trial.TrialState.RUNNING:  # it was killed; its half-finished stage resumes
+            study.tell(old.number, state=optuna.trial.TrialState.FAIL)
+            study.enqueue_trial(old.params)
     print(f"Study {name}: {finished(study)} of {trials} trials done ({file})")
     failed = 0
     while finished(study) < trials:

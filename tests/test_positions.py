@@ -1,6 +1,7 @@
 """stage=positions: which pairs there are is found in the networks; they are ranked on validation."""
 
 import csv
+import itertools
 import json
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def test_too_many_pairs_are_thinned_out_evenly(most: int | None) -> None:
     assert len(kept) == min(most or 19, 19) == len(set(kept)) and kept == [pair for pair in pairs if pair in kept]
     if len(kept) > 1:
         at = [pairs.index(pair) for pair in kept]
-        gaps = [b - a for a, b in zip(at, at[1:], strict=False)]
+        gaps = [b - a for a, b in itertools.pairwise(at)]
         assert (at[0], at[-1]) == (0, 18) and max(gaps) - min(gaps) <= 1
 
 

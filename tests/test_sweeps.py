@@ -21,7 +21,13 @@ from fitnets.sweep import as_job, described, read_jobs, refusal, swept, write
 from tests.conftest import ROOT, SMALL, composed
 from tests.test_commands import ENV, command, typed
 
-BROKEN = "import torch\n\nclass Breaks(torch.optim.AdamW):\n    def step(self, closure=None):\n        raise OSError('disk full')\n"
+BROKEN = """
+import torch
+
+class Breaks(torch.optim.AdamW):
+    def step(self, closure=None):
+        raise OSError("disk full")
+"""
 
 
 @pytest.fixture(scope="module")

@@ -44,10 +44,10 @@ def test_suggestions_lie_in_their_ranges() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["optimzer.lr=log(1e-4,1e-2)"], ["temperature=uniform(-1,1)"], ["hint=choice(nowhere)"]]
+    "word", ["optimzer.lr=log(1e-4,1e-2)", "temperature=uniform(-1,1)", "hint=choice(nowhere)"]
 )
-def test_a_misspelt_key_ends_it_before_any_trial(words: list[str], tmp_path: Path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr("sys.argv", ["tune.py", *words, "--", f"runs_dir={tmp_path}/runs", *SMALL])
+def test_a_misspelt_key_ends_it_before_any_trial(word: str, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("sys.argv", ["tune.py", word, "--", f"runs_dir={tmp_path}/runs", *SMALL])
     assert tune.main() == 2
     assert "1 problem; nothing was trained" in capsys.readouterr().err and not (tmp_path / "runs").exists()
 
