@@ -64,8 +64,11 @@ def resolved(config: DictConfig) -> dict[str, Any]:
 
 def shared_out(cfg: dict[str, Any], launcher: Any, number: int) -> dict[str, Any]:
     """The config of a sweep's job, with its share of the machine where jobs run side by side."""
-    from fitnets.sweep import shares
+    from fitnets.check import ConfigError
+    from fitnets.sweep import ONE_DEVICE, shares
 
+    if (devices := cfg["trainer"]["devices"]) != 1:  # where the trainer itself is swept over
+        raise ConfigError([ONE_DEVICE.format(devices)])
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     share, trainer = shares(launcher, number, cores), cfg["trainer"]
     return cfg | {"trainer": trainer | {key: share[key] for key in share if trainer[key] is None}}

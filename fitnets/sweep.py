@@ -38,6 +38,10 @@ EXTRAS = {
     "hydra_submitit_launcher": "pip install hydra-submitit-launcher, or pip install 'fitnets[sweep]'",
     "hydra_ray_launcher": "pip install hydra-ray-launcher (about 400 MB)",
 }
+ONE_DEVICE = (
+    "A sweep trains each job on one device, trainer.devices is {}: type trainer=auto (hydra/launcher=joblib runs jobs side "
+    "by side and spreads them over the GPUs), or leave out -m."
+)
 launched: Path | None = None  # the folder of the sweep that this process has started
 _held: FileLock | None = None
 
@@ -83,10 +87,7 @@ def refusal(config: Any) -> str | None:
     """Why this sweep cannot start, and what to type; None if it can."""
     devices = OmegaConf.select(config, "trainer.devices")
     if isinstance(devices, int) and devices > 1:
-        return (
-            f"A sweep trains each job on one device, trainer.devices is {devices}: type trainer=auto "
-            "(hydra/launcher=joblib runs jobs side by side and spreads them over the GPUs), or leave out -m."
-        )
+        return ONE_DEVICE.format(devices)
     target = str(OmegaConf.select(config, "hydra.launcher._target_"))
     plugin = target.split(".")[1] if target.startswith("hydra_plugins.") else None
     there = importlib.util.find_spec("hydra_plugins") and importlib.util.find_spec(f"hydra_plugins.{plugin}")

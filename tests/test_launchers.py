@@ -8,6 +8,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 import run as door
+from fitnets.check import ConfigError
 from fitnets.sweep import EXTRAS, ONE_PROCESS, shares
 from fitnets.train import devices_of
 from tests.conftest import ROOT, SMALL, composed
@@ -43,6 +44,8 @@ def test_what_is_typed_wins_over_the_share() -> None:
     cfg = door.shared_out(composed("trainer.threads=3", "trainer.gpu=1"), launcher, 7)
     assert (cfg["trainer"]["threads"], cfg["trainer"]["gpu"]) == (3, 1)
     assert door.shared_out(composed(), launcher, 7)["trainer"]["gpu"] == 7
+    with pytest.raises(ConfigError, match="one device"):
+        door.shared_out(composed("trainer=ddp"), launcher, 0)
 
 
 @pytest.mark.parametrize(("turn", "gpus", "chosen"), [(None, 4, [0]), (1, 4, [1]), (5, 4, [1]), (3, 1, [0]), (2, 0, 1)])

@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,7 +16,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from fitnets.check import ConfigError
+from fitnets.check import ConfigError, check_config
 from fitnets.report.sweep import Point, figure_of, finish, rows, varied, write_report
 from fitnets.runs import plan
 from fitnets.sweep import as_job, described, read_jobs, refusal, swept, write
@@ -219,3 +221,18 @@ def test_a_killed_sweep_started_again_goes_on(tmp_path: Path) -> None:
     assert "6 of 6 jobs done" in again.stdout
     assert all(path.stat().st_mtime_ns == when for path, when in before.items()), "what was done is reused"
     assert len(list((tmp_path / "runs" / "reports").iterdir())) == 1
+
+
+DOCUMENTED = [
+    line.partition(" #")[0].strip()
+    for line in (ROOT / "docs" / "sweeps.md").read_text().splitlines()
+    if line.startswith("python run.py")
+]
+
+
+@pytest.mark.parametrize("line", DOCUMENTED)
+@pytest.mark.filterwarnings(r"ignore:\s*'hydra/launcher")
+def test_every_documented_command_composes_and_passes_the_checks(line: str) -> None:
+    words = [word for word in shlex.split(line)[2:] if word != "-m"]
+    firsts = [word if "[" in word else re.sub(r"=([^,]+),.*", r"=\1", word) for word in words]
+    assert check_config(composed(*firsts)) == []
