@@ -213,8 +213,10 @@ def _check_devices(cfg: dict[str, Any]) -> list[str]:
         if size % devices:
             fits = max(devices, size - size % devices)
             problems.append(f"{key} is {size}, which {devices} devices cannot share out equally: type {key}={fits}")
-    labels = cfg["dataset"]["labels"]
-    if labels != "all" and min(labels, cfg["batch_size"]) % devices:
+    labels, stage = cfg["dataset"]["labels"], cfg["stage"]
+    arms = stage["arms"] if stage["name"] == "compare" else [stage["name"]]
+    labelled_only = any(arm.endswith("backprop") or arm.startswith("label_hint") for arm in arms)
+    if labelled_only and labels != "all" and min(labels, cfg["batch_size"]) % devices:
         fits = max(devices, labels - labels % devices)
         problems.append(
             f"dataset.labels is {labels}, so backprop's batch is of {labels} images, which {devices} devices cannot "
@@ -273,6 +275,10 @@ def check_nets(cfg: dict[str, Any]) -> list[str]:
     if min(len(train), len(images.test_labels)) < devices or len(val) < max(2, devices):
         sizes = f"{len(train)} train, {len(val)} validation and {len(images.test_labels)} test images"
         problems.append(f"dataset {name} has {sizes}: change dataset.val_fraction or dataset.test_fraction")
+    for key in ("batch_size", "teacher.recipe.batch_size"):
+        if len(train) < _get(cfg, key) and len(train) % devices:
+            fits = len(train) - len(train) % devices
+            problems.append(f"{key} is {_get(cfg, key)}, {name} has {len(train)} training images: type {key}={fits}")
     input_shape, classes = tuple(images.images.shape[1:]), len(images.class_names)
     if labels != "all" and not classes <= labels <= len(train):
         problems.append(

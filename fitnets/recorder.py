@@ -126,7 +126,7 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
         self.best = state["best"]
         self.improved = tuple(state["improved"])
         self.seconds_before = state["seconds"]
-        ranks = state["ranks"]
+        ranks = state.get("ranks", [state])  # a stage that was half finished before there were ranks
         own = ranks[trainer.global_rank if len(ranks) == trainer.world_size else 0]
         self._random_state = own["random_state"]
         pl_module.means.load_state_dict(own["means"])

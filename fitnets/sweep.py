@@ -61,7 +61,8 @@ class Announce(Callback):
         words = [*(f"{key}={value}" for key, value in params.items()), *config.hydra.overrides.task]
         jobs = expanded(words) if config.hydra.sweeper._target_.endswith(".BasicSweeper") else []
         keys = [key for key in swept(jobs) if key not in SEEDS]
-        name = "-".join([config.stage.name, *(re.sub(r"\W+", "_", key.rpartition(".")[2]) for key in keys)])
+        stage = [] if "stage" in keys else [config.stage.name]
+        name = "-".join([*stage, *(re.sub(r"\W+", "_", key.rpartition(".")[2]) for key in keys)])
         name += "-" + hashlib.sha256(json.dumps(words).encode()).hexdigest()[:8]
         folder = Path(config.runs_dir) / ".sweeps" / name
         folder.mkdir(parents=True, exist_ok=True)

@@ -66,6 +66,7 @@ def test_what_cannot_be_shared_out_is_told_with_what_to_type() -> None:
     assert len(problems) == 2
     assert "type batch_size=64" in problems[0] and "type dataset.labels=50" in problems[1]
     assert check_config(composed("trainer=ddp")) == []
+    assert check_config(composed("trainer=ddp", "stage=kd", "dataset.labels=51")) == []
     (problem,) = check_config(composed("trainer.devices=0"))
     assert "trainer.devices is 0" in problem
 

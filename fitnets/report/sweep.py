@@ -171,11 +171,13 @@ def in_columns(listed: Sequence[Sequence[str]]) -> str:
 
 
 def title_of(points: Sequence[Point], keys: Sequence[str]) -> str:
-    def all_of(key: str) -> str:
-        return ", ".join(dict.fromkeys(str(p.result[key]) for p in points if p.result[key] is not None))
+    def all_of(word: str, key: str) -> str:
+        """What is common to the points; what is swept over stands on the axes."""
+        values = dict.fromkeys(str(p.result[key]) for p in points if p.result[key] is not None and key not in keys)
+        return f"{word}{', '.join(values)}" if values else ""
 
-    nets = all_of("student") + (f" from {all_of('teacher')}" if all_of("teacher") else "")
-    return f"{' x '.join(keys) or 'seeds'}: {nets or 'teacher'} on {all_of('dataset')}"
+    parts = [all_of("", "student"), all_of("from ", "teacher"), all_of("on ", "dataset")]
+    return f"{' x '.join(keys) or 'seeds'}: {' '.join(part for part in parts if part)}"
 
 
 NOTE = (
@@ -201,16 +203,17 @@ def write_report(
     `ranked`: best first, else in the points' order. `grid`: two keys make a heat map.
     """
     figure = figure_of(points)
-    table = rows(points, figure)
-    if ranked:
-        table.sort(key=lambda row: (not row.chosen, -row.validation, row.tie))
+    in_order = rows(points, figure)
+    table = sorted(in_order, key=lambda row: (not row.chosen, -row.validation, row.tie)) if ranked else in_order
+    others = sum(figure not in point.result["validation"] for point in points)
+    more += f" {others} runs have no {FIGURES[figure][0]} and are not in it." if others else ""
     note = f"{NOTE} {more}".strip()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "table.md").write_text(markdown(title, command, table, keys, figure, note))
     write_csv(folder / "table.csv", table, keys)
     name, scale = FIGURES[figure]
     level = teacher["validation"].get(figure) if teacher else None
-    plot(folder / "plot.png", table, keys, title, name, scale, level, grid)
+    plot(folder / "plot.png", in_order, keys, title, name, scale, level, grid)
     console.print(f"\n{title}\n\n{in_columns(lines(table, keys, figure))}\n\n{note}")
     console.print(f"\nTable: {folder}/table.md   plot: {folder}/plot.png")
     return table

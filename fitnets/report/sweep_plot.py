@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def plot(
         _line(axes, table, numbers, keys[0], figure, scale, teacher)
     else:
         _points(axes, table, figure, scale, teacher)
-    axes.set_title(title, fontsize=10)
+    axes.set_title("\n".join(wrap(title, round(9 * size[0]))), fontsize=10)
     canvas.savefig(path, dpi=150)
 
 
@@ -101,11 +102,15 @@ def _heat(canvas: Any, axes: Any, table: Sequence["Row"], keys: Sequence[str], f
         axes.text(j, i, text, ha="center", va="center", fontsize=9, color="white" if dark else "black")
         if row.chosen:
             axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=RED, linewidth=2.5, zorder=3))
-    axes.set_xticks(range(len(right)), right, rotation=45 if max(map(len, right)) > 5 else 0)
+    axes.set_xticks(range(len(right)), right)
+    if max(map(len, right)) > 5:
+        axes.tick_params(axis="x", rotation=45)
+        for label in axes.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(down)), down)
     axes.set(xlabel=keys[1], ylabel=keys[0])
     axes.tick_params(length=0)
-    canvas.colorbar(image, ax=axes, label=f"{figure}, mean of {_seeds(table)}")
+    canvas.colorbar(image, ax=axes, label=f"{figure}\nmean of {_seeds(table)}")
 
 
 def _heat_size(table: Sequence["Row"]) -> tuple[float, float]:
@@ -113,7 +118,7 @@ def _heat_size(table: Sequence["Row"]) -> tuple[float, float]:
 
 
 def _axis(table: Sequence["Row"], column: int) -> list[str]:
-    """The values of a key: by size where they are numbers, by layer number or as they came elsewhere."""
+    """The values of a key: by size where they are numbers, else as they came."""
     values = list(dict.fromkeys(row.at[column] for row in table))
     return sorted(values, key=float) if all(_number(v) is not None for v in values) else values
 
