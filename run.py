@@ -8,6 +8,8 @@ python run.py stage=fitnet temperature=2          hint, then KD
 import os
 import shlex
 import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 # Threads of GNU OpenMP (torch's on Linux) that wait by spinning for long starve each other when two jobs share the
 # cores: 90 updates took 113 s beside another job, 3 s with this, and the same 1.4 s with or without it when alone.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+# Our launchers' settings bear the plugins' names, so that hydra/launcher=joblib takes them.
+warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
 refused: list[Exception] = []
 
@@ -28,14 +33,23 @@ def main(config: DictConfig) -> float | None:
 
     from fitnets.check import ConfigError
 
-    sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
+    told = HydraConfig.get()
+    if told.mode == RunMode.MULTIRUN:
+        from fitnets.sweep import as_job
+
+        words = list(told.overrides.task)
+        with as_job(Path(told.runtime.output_dir), told.job.num, words) as job:
+            cfg = resolved(config)
+            name_group(cfg, told.runtime.choices)
+            return run(shared_out(cfg, told.launcher, told.job.num), words, tell=job.names, brief=True)
+        return None  # the job has failed, which is written down
     try:
         cfg = resolved(config)
-        name_group(cfg, HydraConfig.get().runtime.choices)
-        return run(cfg, list(HydraConfig.get().overrides.task) if sweeping else sys.argv[1:])
+        name_group(cfg, told.runtime.choices)
+        return run(cfg, sys.argv[1:])
     except ConfigError as error:
         print(error, file=sys.stderr)
-        refused.append(error)  # a sweep goes on with its other jobs; the exit code is 2 in the end
+        refused.append(error)
         return None
 
 
@@ -59,10 +73,30 @@ def name_group(cfg: dict[str, Any], choices: Any) -> None:
         wandb["group"] = choices.get("sweep") or choices.get("experiment")
 
 
-def run(cfg: dict[str, Any], overrides: list[str]) -> float | None:
+def shared_out(cfg: dict[str, Any], launcher: Any, number: int) -> dict[str, Any]:
+    """The config of a sweep's job, with its share of the machine where jobs run side by side."""
+    from fitnets.check import ConfigError
+    from fitnets.sweep import ONE_DEVICE, shares
+
+    if (devices := cfg["trainer"]["devices"]) != 1:  # where the trainer itself is swept over
+        raise ConfigError([ONE_DEVICE.format(devices)])
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share, trainer = shares(launcher, number, cores), cfg["trainer"]
+    return cfg | {"trainer": trainer | {key: share[key] for key in share if trainer[key] is None}}
+
+
+def run(
+    cfg: dict[str, Any],
+    overrides: list[str],
+    tell: Callable[[list[Any], Path], None] = lambda named, runs_dir: None,
+    watch: Callable[[Any], list[Any]] = lambda run: [],
+    brief: bool = False,
+) -> float | None:
     """Do what `cfg` asks for. Returns the validation accuracy of a single trained student, for sweepers.
 
-    torch is imported only if something must be trained, so a command whose work is done is quick.
+    torch is imported only if something must be trained (or layers must be found), so a command whose work is done is
+    quick. `tell` hears which runs the command names, `watch` gives more callbacks for a run that is trained.
+    `brief` leaves out the summary, which tells the test accuracy: a sweep shows it for its chosen row only.
     """
     from rich.console import Console
 
@@ -73,7 +107,13 @@ def run(cfg: dict[str, Any], overrides: list[str]) -> float | None:
 
     if problems := check_config(cfg):
         raise ConfigError(problems)
+    console = Console(highlight=False, soft_wrap=True, markup=False)  # logger=[csv,wandb] is no markup
+    if cfg["stage"]["name"] == "positions":
+        from fitnets.positions import with_pairs
+
+        cfg = with_pairs(cfg, console.print)
     runs_dir, named = Path(cfg["runs_dir"]), plan(cfg)
+    tell(named, runs_dir)
     runs = with_parents(named)
     again = {r.fingerprint for r in named} if cfg["fresh"] else set()
     states = {r.fingerprint: "missing" if r.fingerprint in again else status(r, runs_dir) for r in runs}
@@ -82,7 +122,6 @@ def run(cfg: dict[str, Any], overrides: list[str]) -> float | None:
         raise ConfigError(problems)
     # kept in every run's config.yaml, where it decides nothing; a script that calls this has set its own
     cfg = cfg | {"trainer": {"command": shlex.join(["python", "run.py", *overrides])} | cfg["trainer"]}
-    console = Console(highlight=False, soft_wrap=True, markup=False)  # logger=[csv,wandb] is no markup
     say_plan(console, runs, states, runs_dir)
     if cfg["dry_run"]:
         return None
@@ -92,7 +131,7 @@ def run(cfg: dict[str, Any], overrides: list[str]) -> float | None:
         for r in runs:
             number = to_train.index(r) + 1 if r in to_train else len(to_train)
             label = f"[{number}/{len(to_train)}] {r}"
-            train_here = trainer_for(cfg, label, console)
+            train_here = trainer_for(cfg, label, console, watch)
             result, new = ensure(r, runs_dir, train_here, r.fingerprint in again, console.print)
             results[r.fingerprint] = result
             if new:
@@ -108,12 +147,16 @@ def run(cfg: dict[str, Any], overrides: list[str]) -> float | None:
 
         report(cfg, named, results, runs_dir, console, overrides)
         return None
+    if cfg["stage"]["name"] == "positions":
+        from fitnets.positions import report as report_positions
+
+        return report_positions(cfg, named, runs_dir, console, overrides)
     result = results[named[-1].fingerprint]
-    console.print(summary(named[-1], result, runs_dir, overrides))
+    console.print(f"{named[-1]}: {one_line(result)}" if brief else summary(named[-1], result, runs_dir, overrides))
     return result["validation"].get("accuracy")
 
 
-def trainer_for(cfg: dict[str, Any], label: str, console: Any) -> Any:
+def trainer_for(cfg: dict[str, Any], label: str, console: Any, watch: Callable[[Any], list[Any]]) -> Any:
     """A function that trains one run; torch and Lightning are imported when it is called."""
 
     def train_here(run: Any, folder: Path, parents: dict[str, Path]) -> None:
@@ -123,15 +166,26 @@ def trainer_for(cfg: dict[str, Any], label: str, console: Any) -> Any:
         from fitnets.report.progress import StageProgress
         from fitnets.train import train
 
+        chosen = cfg["logger"] if run.stage != "score" else {}  # a score trains nothing and has no epochs to log
+        if cfg["trainer"]["devices"] > 1 and run.stage != "score":
+            from fitnets.ranks import train_on_ranks
+
+            return train_on_ranks(run, folder, parents, cfg["trainer"], label, chosen)
         if cfg["trainer"]["threads"]:
             torch.set_num_threads(cfg["trainer"]["threads"])
-        chosen = cfg["logger"] if run.stage != "score" else {}  # a score has no epochs to log
         with started(run, folder, parents, chosen, console.print) as loggers:
-            train(run, folder, parents, cfg["trainer"], [StageProgress(console, label)], loggers)
+            train(run, folder, parents, cfg["trainer"], [StageProgress(console, label), *watch(run)], loggers)
 
     return train_here
 
 
 if __name__ == "__main__":
-    main()
-    sys.exit(2 if refused else 0)
+    code = 0
+    try:
+        main()
+    finally:  # a sweep's table comes also when Hydra has given up
+        if folder := getattr(sys.modules.get("fitnets.sweep"), "launched", None):
+            from fitnets.report.sweep import finish
+
+            code = finish(folder)
+    sys.exit(code or (2 if refused else 0))

@@ -29,7 +29,7 @@ GROUPS = (  # keys that have parts of their own
 )
 
 CHOICES = {
-    "stage.name": ("teacher", "hint", *ARMS, "compare", "score", "controls"),
+    "stage.name": ("teacher", "hint", *ARMS, "compare", "positions", "score", "controls"),
     "kd_loss.name": ("paper", "code", "hinton"),
     "lr_schedule": LR_SCHEDULES,
     "max_norm": (True, False),
@@ -88,6 +88,7 @@ WHOLE = {  # key -> smallest value
     "augment.crop": 0,
     "teacher.recipe.augment.crop": 0,
     "teacher.recipe.batch_size": 1,
+    "trainer.devices": 1,
     "seed": 0,
     "teacher_seed": 0,
     "split_seed": 0,
@@ -183,6 +184,13 @@ def check_config(cfg: dict[str, Any]) -> list[str]:
     if cfg["stage"]["name"] in ("compare", "controls"):
         problems += _check_comparison(cfg)
     problems += check_curriculum(cfg)
+    if cfg["stage"]["name"] == "positions":
+        problems += _check_positions(cfg)
+    if not problems and cfg["trainer"]["devices"] > 1:
+        problems += _check_devices(cfg)
+    gpu = _get(cfg, "trainer.gpu")
+    if gpu is not None and not (_is_whole(gpu) and gpu >= 0):
+        problems.append(f"trainer.gpu {_given(gpu)}; it must be null or a whole number >= 0: type trainer.gpu=0")
     for key in COMPONENTS:
         target = _get(cfg, key)["_target_"]
         if problem := problem_with(target):
@@ -230,6 +238,46 @@ def _check_comparison(cfg: dict[str, Any]) -> list[str]:
     return problems
 
 
+def _check_devices(cfg: dict[str, Any]) -> list[str]:
+    """Every rank gets the same number of images of a batch."""
+    devices, problems = cfg["trainer"]["devices"], []
+    sizes = {"batch_size": cfg["batch_size"], "teacher.recipe.batch_size": cfg["teacher"]["recipe"]["batch_size"]}
+    for key, size in sizes.items():
+        if size % devices:
+            fits = max(devices, size - size % devices)
+            problems.append(f"{key} is {size}, which {devices} devices cannot share out equally: type {key}={fits}")
+    labels, stage = cfg["dataset"]["labels"], cfg["stage"]
+    arms = stage["arms"] if stage["name"] == "compare" else [stage["name"]]
+    labelled_only = any(arm.endswith("backprop") or arm.startswith("label_hint") for arm in arms)
+    if labelled_only and labels != "all" and min(labels, cfg["batch_size"]) % devices:
+        fits = max(devices, labels - labels % devices)
+        problems.append(
+            f"dataset.labels is {labels}, so backprop's batch is of {labels} images, which {devices} devices cannot "
+            f"share out equally: type dataset.labels={fits}"
+        )
+    return problems
+
+
+def _check_positions(cfg: dict[str, Any]) -> list[str]:
+    seeds, most, pairs = cfg["seeds"], cfg["stage"].get("max_pairs", _ABSENT), cfg["stage"].get("pairs", _ABSENT)
+    problems = []
+    if not (isinstance(seeds, list) and seeds and all(_is_whole(seed) and seed >= 0 for seed in seeds)) or (
+        len(set(seeds)) < len(seeds)
+    ):
+        problems.append(f"seeds is {seeds!r}; it must be one or more different whole numbers: type seeds=[0,1,2]")
+    if most is not None and not (_is_whole(most) and most >= 1):
+        problems.append(
+            f"stage.max_pairs {_given(most)}; it must be null or a whole number >= 1: type stage.max_pairs=20"
+        )
+    of_two = isinstance(pairs, list) and pairs and all(isinstance(pair, list) and len(pair) == 2 for pair in pairs)
+    if pairs is not None and not of_two:
+        example = "stage.pairs=[[conv1,conv4],[conv2,conv6]]"
+        problems.append(
+            f"stage.pairs {_given(pairs)}; it must be null or pairs of teacher's and student's layers: type {example}"
+        )
+    return problems
+
+
 def check_nets(cfg: dict[str, Any]) -> list[str]:
     """Problems with data, networks, layers, shapes, class counts and devices. Trains nothing.
 
@@ -238,12 +286,18 @@ def check_nets(cfg: dict[str, Any]) -> list[str]:
     import torch
 
     from fitnets.data.images import split
-    from fitnets.layers import LayerError, plan_regressor, resolve_layer
 
     problems = []
     gpu = cfg["trainer"]["accelerator"] != "cpu" and torch.cuda.is_available()
     if cfg["trainer"]["accelerator"] == "gpu" and not gpu:
         problems.append("trainer=gpu, but torch finds no GPU here: type trainer=auto or trainer=cpu")
+    devices = cfg["trainer"]["devices"]
+    if gpu and devices > torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        problems.append(
+            f"trainer.devices is {devices}, torch finds {found} GPUs: type trainer.devices={found}, or "
+            "trainer.accelerator=cpu for as many CPU processes"
+        )
     if cfg["trainer"]["precision"] == "16-mixed" and not gpu:
         problems.append("trainer.precision=16-mixed needs a GPU: type trainer.precision=32-true or bf16-mixed")
     name, labels = cfg["dataset"]["name"], cfg["dataset"]["labels"]
@@ -251,9 +305,13 @@ def check_nets(cfg: dict[str, Any]) -> list[str]:
         images, train, val = split(cfg["dataset"], cfg["split_seed"])
     except Exception as error:
         return [*problems, f"dataset {name} cannot be read: {error}"]
-    if min(len(train), len(images.test_labels)) < 1 or len(val) < 2:
+    if min(len(train), len(images.test_labels)) < devices or len(val) < max(2, devices):
         sizes = f"{len(train)} train, {len(val)} validation and {len(images.test_labels)} test images"
         problems.append(f"dataset {name} has {sizes}: change dataset.val_fraction or dataset.test_fraction")
+    for key in ("batch_size", "teacher.recipe.batch_size"):
+        if len(train) < _get(cfg, key) and len(train) % devices:
+            fits = len(train) - len(train) % devices
+            problems.append(f"{key} is {_get(cfg, key)}, {name} has {len(train)} training images: type {key}={fits}")
     input_shape, classes = tuple(images.images.shape[1:]), len(images.class_names)
     if labels != "all" and not classes <= labels <= len(train):
         problems.append(
@@ -283,18 +341,35 @@ def check_nets(cfg: dict[str, Any]) -> list[str]:
             options = {key: value for key, value in spec.items() if key not in ("name", "needs")}
             _try_call(f"curriculum.{part}", options, problems, *known)
     _try_call("preprocess", {k: v for k, v in cfg["preprocess"].items() if k not in ("name", "fit_on")}, problems, None)
-    if stage in ("kd", "compare") and cached_gib(cfg, len(train), len(val), (classes,)) > cfg["trainer"]["answers_gib"]:
+    if (
+        stage in ("kd", "compare", "positions")
+        and cached_gib(cfg, len(train), len(val), (classes,)) > cfg["trainer"]["answers_gib"]
+    ):
         problems.append(_too_small(cfg, len(train), len(val), (classes,)))
     hints = needs == "hint" or stage not in ("teacher", "backprop", "kd", "score")
     if not hints or None in nets.values() or len(nets) < 2:
         return problems
-    shapes = []
-    for role in ("teacher", "student"):
+    own = stage == "positions"
+    pairs = cfg["stage"]["pairs"] or [] if own else [[cfg["hint"][f"{role}_layer"] for role in ("teacher", "student")]]
+    for teacher_layer, student_layer in pairs:
+        key = "stage.pairs" if own else "hint"
+        problems += _check_pair(cfg, nets, input_shape, str(teacher_layer), str(student_layer), key, (train, val))
+    return list(dict.fromkeys(problems))
+
+
+def _check_pair(
+    cfg: dict[str, Any], nets: Any, input_shape: Any, teacher_layer: str, student_layer: str, key: str, parts: Any
+) -> list[str]:
+    """Problems with a pair of layers: names, shapes, the regressor's weights, the size of the cached hints."""
+    import torch
+
+    from fitnets.layers import LayerError, plan_regressor, resolve_layer
+
+    problems, shapes = [], []
+    for role, layer in (("teacher", teacher_layer), ("student", student_layer)):
         try:
-            _, shape = resolve_layer(
-                nets[role], str(cfg["hint"][f"{role}_layer"]), input_shape, role, f"hint.{role}_layer"
-            )
-            shapes.append(shape)
+            typed = key if key == "stage.pairs" else f"{key}.{role}_layer"
+            shapes.append(resolve_layer(nets[role], layer, input_shape, role, typed)[1])
         except LayerError as error:
             problems.append(str(error))
     if len(shapes) == 2:
@@ -303,9 +378,10 @@ def check_nets(cfg: dict[str, Any]) -> list[str]:
             with torch.device("meta"):
                 _try_init("init.regressor", cfg["init"]["regressor"], plan.build(), problems)
         except LayerError as error:
-            problems.append(f"hint {cfg['hint']['student_layer']} -> {cfg['hint']['teacher_layer']}: {error}")
-        if cached_gib(cfg, len(train), len(val), shapes[0]) > cfg["trainer"]["answers_gib"]:
-            problems.append(_too_small(cfg, len(train), len(val), shapes[0]))
+            problems.append(f"hint {student_layer} -> {teacher_layer}: {error}")
+        train, val = map(len, parts)
+        if cached_gib(cfg, train, val, shapes[0]) > cfg["trainer"]["answers_gib"]:
+            problems.append(_too_small(cfg, train, val, shapes[0]))
     return problems
 
 

@@ -21,13 +21,15 @@ def soft_cross_entropy(
     return F.cross_entropy(student_logits / of_student, (teacher_logits / temperature).softmax(1))
 
 
-def hard_cross_entropy(student_logits: Tensor, labels: Tensor) -> Tensor:
+def hard_cross_entropy(student_logits: Tensor, labels: Tensor, labelled: Tensor | None = None) -> Tensor:
     """H(y, P_S) at temperature 1, mean over the labelled samples of the batch; 0 if it has none.
 
-    Logits (B, K), labels (B,) with UNLABELLED where the label may not be used.
+    Logits (B, K), labels (B,) with UNLABELLED where the label may not be used. `labelled` is their number where
+    this is a part of the batch: the mean over the parts.
     """
     total = F.cross_entropy(student_logits, labels, ignore_index=UNLABELLED, reduction="sum")
-    return total / (labels != UNLABELLED).sum().clamp(min=1)
+    count = (labels != UNLABELLED).sum() if labelled is None else labelled
+    return total / count.clamp(min=1e-9)  # 0 where there is none
 
 
 def kd_loss(hard: Tensor, soft: Tensor, lambda_: float) -> Tensor:

@@ -13,6 +13,9 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor
 
+from fitnets.ranks import by_rank
+
+TOGETHER = 50  # batches between two looks at the clock where ranks must agree to save
 Weights = dict[str, dict[str, Tensor]]  # by network ("student", "regressor", "teacher"), then by tensor
 
 
@@ -51,7 +54,8 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if not trainer.is_last_batch:  # an epoch's last batch is saved with the epoch, after validation
+        asked = trainer.world_size == 1 or not self.checkpoint_seconds or batch_idx % TOGETHER == 0
+        if asked and not trainer.is_last_batch:  # an epoch's last batch is saved with the epoch, after validation
             self._save_if_due(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
@@ -68,17 +72,20 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
                 self.improved = (rank[0], trainer.current_epoch + 1)
             if self.patience is not None and trainer.current_epoch + 1 - self.improved[1] >= self.patience:
                 trainer.should_stop = True
-        self._write_history()
+        if trainer.is_global_zero:
+            self._write_history()
         self.tell(self.history[-1])
         if trainer.current_epoch + 1 < (trainer.max_epochs or 0) and not trainer.should_stop:
             self._save_if_due(trainer)
 
     def _save_if_due(self, trainer: Trainer) -> None:
         now = time.monotonic()
-        if now - self.saved >= max(self.checkpoint_seconds, self.pause):
+        due = now - self.saved >= max(self.checkpoint_seconds, self.pause)
+        if trainer.strategy.broadcast(due):  # rank 0's clock decides for all
             partial = self.folder / "partial.ckpt"
             trainer.save_checkpoint(partial)
-            os.replace(partial, self.folder / "last.ckpt")  # whole or not at all
+            if trainer.is_global_zero:
+                os.replace(partial, self.folder / "last.ckpt")  # whole or not at all
             self.saved = time.monotonic()
             self.pause = 100 * (self.saved - now) if self.checkpoint_seconds else 0.0  # saving takes 1 % at the most
 
@@ -115,8 +122,7 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
             "best": self.best,
             "improved": list(self.improved),
             "seconds": self.seconds,
-            "random_state": random_state,
-            "means": pl_module.means.state_dict(),
+            "ranks": by_rank({"random_state": random_state, "means": pl_module.means.state_dict()}),
         }
         checkpoint["resumes_at_epoch"] = len(self.history) + 1  # for who plans: see runs.resumes_at
 
@@ -126,8 +132,10 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
         self.best = state["best"]
         self.improved = tuple(state["improved"])
         self.seconds_before = state["seconds"]
-        self._random_state = state["random_state"]
-        pl_module.means.load_state_dict(state["means"])
+        ranks = state.get("ranks", [state])  # a stage that was half finished before there were ranks
+        own = ranks[trainer.global_rank if len(ranks) == trainer.world_size else 0]
+        self._random_state = own["random_state"]
+        pl_module.means.load_state_dict(own["means"])
 
 
 def copied(state: dict[str, Tensor]) -> dict[str, Tensor]:

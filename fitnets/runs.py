@@ -99,13 +99,17 @@ NO_CURRICULUM = {"name": "none"}
 ORDERS = ("iid", "random", "hard_to_easy", "easy_to_hard")  # arms of stage=controls; iid: no curriculum
 
 
+POSITION = ("teacher_layer", "student_layer")
+
+
 def plan(cfg: dict[str, Any]) -> list[Run]:
     """The runs that a command names, in order; their parents come with them (see with_parents).
 
     `stage` is a trained stage (teacher, backprop, hint, kd) or a plan: `fitnet` is hint then kd, as any arm may be
-    named, `compare` is every arm for every seed. Arms get equal updates: those of one stage train epochs.hint +
-    epochs.kd. `controls` is one arm (`stage.arm`) in each order of the curriculum for every seed, `score` its score.
-    With `retrain_on_all` each run is followed by its own retraining on train and validation images.
+    named, `compare` is every arm for every seed, `positions` FitNets for every pair of layers and seed, `controls` one
+    arm (`stage.arm`) in each order of the curriculum for every seed; `score` is the curriculum's score. Arms get equal
+    updates: those of one stage train epochs.hint + epochs.kd. With `retrain_on_all` each run is followed by its own
+    retraining on train and validation images.
     """
     stage, seed = cfg["stage"]["name"], cfg["seed"]
     if stage == "compare":
@@ -114,6 +118,9 @@ def plan(cfg: dict[str, Any]) -> list[Run]:
         runs = [run for seed in cfg["seeds"] for order in cfg["stage"]["orders"] for run in in_order(cfg, order, seed)]
     elif stage == "score":
         runs = [score_run(cfg)]
+    elif stage == "positions":  # the pairs were found before (fitnets.positions), with the networks' shapes
+        at = [cfg | {"hint": cfg["hint"] | dict(zip(POSITION, pair, strict=True))} for pair in cfg["stage"]["pairs"]]
+        runs = [run for here in at for seed in cfg["seeds"] for run in arm_runs(here, "fitnet", seed)]
     elif stage == "teacher":
         runs = [teacher_run(cfg)]
     elif stage == "hint":

@@ -18,6 +18,7 @@ from fitnets import __version__, cost
 from fitnets.assemble import compiled, epochs_of, make_data, make_module, result_of
 from fitnets.data.module import DataModule
 from fitnets.loggers import Loggers
+from fitnets.ranks import strategy_of
 from fitnets.recorder import Recorder, copied
 from fitnets.report.curriculum import pool_picture
 from fitnets.report.observe import Observer, at_the_end, compared_layers, costs
@@ -50,8 +51,10 @@ def train(
     data = make_data(run, parents)
     watching = [*callbacks, *observers(run, data, folder)]
     trainer, recorder = make_trainer(run, folder, epochs_of(run, parents), options, watching)
+    data.rank, data.world = trainer.global_rank, trainer.world_size
     data.move_to(trainer.strategy.root_device, images=options["images_at"] == "device")
-    write_config(run, data, options, folder)
+    if trainer.is_global_zero:
+        write_config(run, data, options, folder)
     with trainer.precision_plugin.forward_context():  # cached answers come out as those at each step would
         module = make_module(run, data, parents, trainer.strategy.root_device, options)
     module = compiled(module, options["compile"])  # after the answers are cached: they need the teacher once
@@ -62,7 +65,7 @@ def train(
         loggers.observe, recorder.tell = observer, loggers.row
 
     torch.set_flush_denormal(True)  # the paper's initial weights make numbers so small that a CPU crawls
-    torch.manual_seed(derive(run.seed, run.stage))
+    torch.manual_seed(derive(run.seed, run.stage, *[trainer.global_rank][: trainer.global_rank]))  # each its dropout
     checkpoint = folder / "last.ckpt"
     seconds, kept = 0.0, {"epoch": 0.0}  # of a teacher that stays untrained (a control)
     if trainer.max_epochs:
@@ -74,6 +77,8 @@ def train(
     if "found" in parents:
         validation = before["found"]["validation"]  # of the training that found the epochs
 
+    if not trainer.is_global_zero:
+        return
     for name, net in module.nets.items():
         tensors = {key: value.contiguous() for key, value in copied(net.state_dict()).items()}
         save_file(tensors, folder / f"{name}.safetensors")
@@ -111,7 +116,7 @@ def train(
         "seconds": round(seconds, 3),
         **module.findings(),
         "versions": versions(),
-        "hardware": hardware(trainer.strategy.root_device),
+        "hardware": hardware(trainer.strategy.root_device) | {"devices": trainer.world_size},
         "observed": observer(),  # of the weights that are kept, on fixed validation images
         "details": details,
     }
@@ -133,7 +138,8 @@ def make_trainer(
         max_epochs=epochs,
         limit_val_batches=0 if retrained else 1.0,
         accelerator=options["accelerator"],
-        devices=1,
+        devices=devices_of(options),
+        **strategy_of(options["devices"], leaves_some_out=run.stage in ("hint", "label_hint")),
         precision=options["precision"],
         callbacks=[*callbacks, recorder],  # the recorder writes the checkpoints
         logger=False,
@@ -144,6 +150,12 @@ def make_trainer(
         default_root_dir=folder,
     )
     return trainer, recorder
+
+
+def devices_of(options: dict[str, Any]) -> int | list[int]:
+    """How many processes, or for one process which GPU where there is a choice."""
+    gpus = torch.cuda.device_count() if options["accelerator"] != "cpu" else 0
+    return [(options["gpu"] or 0) % gpus] if gpus and options["devices"] == 1 else options["devices"]
 
 
 def figures_on_test(trainer: pl.Trainer, module: pl.LightningModule, data: DataModule) -> dict[str, float]:

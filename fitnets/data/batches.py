@@ -65,10 +65,15 @@ class ShuffledBatches:
 
 
 class EvalBatches:
-    """The samples of a pool in order, once; the last batch may be smaller."""
+    """The samples of a pool in order, once; the last batch may be smaller.
 
-    def __init__(self, pool: Tensor, batch_size: int, fetch: Callable[[Tensor], Any]):
+    Of `world` ranks each gets its part of every batch; batches are then of one size, so that none has no part.
+    """
+
+    def __init__(self, pool: Tensor, batch_size: int, fetch: Callable[[Tensor], Any], rank: int = 0, world: int = 1):
         self.parts = pool.split(batch_size)
+        if world > 1:
+            self.parts = tuple(part[rank::world] for part in pool.tensor_split(len(self.parts)))
         self.fetch = fetch
 
     def __len__(self) -> int:

@@ -89,6 +89,7 @@ class DataModule(LightningDataModule):
         self.updates_per_epoch = updates_per_epoch
         self.images: Images | None = None
         self.device = torch.device("cpu")
+        self.rank, self.world = 0, 1  # which part of every batch is this process's, of how many
         self.resumed: dict[str, Any] | None = None  # the position in the data order at this start of the training
 
     def setup(self, stage: str | None = None) -> None:
@@ -170,11 +171,14 @@ class DataModule(LightningDataModule):
     def train_batch(self, index: Tensor, t: int) -> Batch:
         """Batch t; what augmentation draws depends on the seed and t alone."""
         generator = torch.Generator().manual_seed(derive(self.seed, "augment", t))
+        mine = slice(self.rank, None, self.world)  # drawn for the whole batch, so that ranks see what one process does
         if self.augment.get("variants"):
-            variant = torch.randint(self.augment["variants"], index.shape, generator=generator)
+            variant = torch.randint(self.augment["variants"], index.shape, generator=generator)[mine]
+            index = index[mine]
             return Batch(index, self.variant(index, variant), self.visible_labels[index], variant)
         flip, crop = self.augment["flip"], self.augment["crop"]
-        looks = drawn(len(index), flip, crop, generator)
+        looks = Looks(*(part[mine] for part in drawn(len(index), flip, crop, generator)))
+        index = index[mine]
         x = shown(self.preprocessed(index), looks, flip, crop)
         return Batch(index, x, self.visible_labels[index], looks.mirrored.long())
 
@@ -217,11 +221,13 @@ class DataModule(LightningDataModule):
         self.resumed = state_dict
 
     def val_dataloader(self) -> EvalBatches:
-        return EvalBatches(self.val_index, EVAL_BATCH, self.val_batch)
+        return EvalBatches(self.val_index, EVAL_BATCH, self.val_batch, self.rank, self.world)
 
     def test_dataloader(self) -> EvalBatches:
         assert self.images is not None
-        return EvalBatches(torch.arange(len(self.images.test_labels)), EVAL_BATCH, self.test_batch)
+        return EvalBatches(
+            torch.arange(len(self.images.test_labels)), EVAL_BATCH, self.test_batch, self.rank, self.world
+        )
 
 
 def gathered(rows: Tensor, index: Tensor, device: torch.device) -> Tensor:

@@ -60,7 +60,7 @@ class StageProgress(Callback):
             return
         self.shown = now
         epochs = trainer.current_epoch + (batch_idx + 1) / max(1, int(trainer.num_training_batches))
-        speed = (trainer.global_step - self.start_step) * len(batch.ids) / (now - self.started)
+        speed = (trainer.global_step - self.start_step) * len(batch.ids) * trainer.world_size / (now - self.started)
         figures = f"{self.figures}  {speed:,.0f} images/s"
         if self.bar:
             self.bar.update(self.task, completed=round(epochs, 1), figures=figures)

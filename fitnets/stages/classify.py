@@ -12,6 +12,7 @@ from fitnets.data.module import Batch
 from fitnets.layers import Cut
 from fitnets.losses import hard_cross_entropy
 from fitnets.optim import make_optimizer
+from fitnets.ranks import labelled_in
 from fitnets.stages.means import Means, note
 
 
@@ -64,7 +65,7 @@ class ClassifierModule(LightningModule):
         self.answered: list[tuple[Tensor, ...]] = []  # logits and labels on the test part
 
     def training_step(self, batch: Batch, _batch_number: int) -> Tensor:
-        loss = hard_cross_entropy(self.net(batch.x), batch.y)
+        loss = hard_cross_entropy(self.net(batch.x), batch.y, labelled_in(batch.y))
         self.means.add(loss=loss)
         return loss
 

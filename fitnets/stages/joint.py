@@ -12,6 +12,7 @@ from fitnets.data.module import Batch
 from fitnets.layers import watched
 from fitnets.losses import hard_cross_entropy, hint_loss
 from fitnets.optim import make_optimizer
+from fitnets.ranks import labelled_in
 from fitnets.stages.answers import Answers
 from fitnets.stages.classify import ClassifierModule
 from fitnets.stages.kd import KDModule
@@ -37,7 +38,7 @@ class _Joint:
             logits = net(batch.x)
         answer = self.side_head(outputs[0])
         if self.hints is None:  # type: ignore[attr-defined]
-            return logits, hard_cross_entropy(answer, batch.y)
+            return logits, hard_cross_entropy(answer, batch.y, labelled_in(batch.y))
         return logits, hint_loss(answer, self.hints(batch), self.reduction)  # type: ignore[attr-defined]
 
     def findings(self) -> dict[str, Any]:
@@ -49,7 +50,7 @@ class JointBackprop(_Joint, ClassifierModule):
 
     def training_step(self, batch: Batch, _batch_number: int) -> Tensor:
         logits, side = self.both(self.net, batch)
-        loss = hard_cross_entropy(logits, batch.y) + side
+        loss = hard_cross_entropy(logits, batch.y, labelled_in(batch.y)) + side
         self.means.add(loss=loss, side=side)
         return loss
 

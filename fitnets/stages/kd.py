@@ -13,6 +13,7 @@ from fitnets.components import build
 from fitnets.data.module import Batch
 from fitnets.losses import hard_cross_entropy, hinton_loss, kd_loss, soft_cross_entropy
 from fitnets.optim import make_optimizer
+from fitnets.ranks import labelled_in
 from fitnets.stages.answers import Answers
 from fitnets.stages.classify import label_metrics, note_and_reset, update_label_metrics
 from fitnets.stages.means import Means, note
@@ -78,18 +79,18 @@ class KDModule(LightningModule):
             return {"hard": 1.0, "soft": weight}
         return {"hard": 1 - self.loss["alpha"], "soft": self.loss["alpha"] * self.temperature**2}
 
-    def terms(self, logits: Tensor, answer: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """The raw terms of the loss at the logits."""
+    def terms(self, logits: Tensor, answer: Tensor, y: Tensor, labelled: Tensor | None = None) -> dict[str, Tensor]:
+        """The raw terms of the loss at the logits; `labelled` is for hard_cross_entropy."""
         softened = 1.0 if self.loss["name"] == "code" else None
         soft = soft_cross_entropy(logits, answer, self.temperature, softened)
-        return {"hard": hard_cross_entropy(logits, y), "soft": soft}
+        return {"hard": hard_cross_entropy(logits, y, labelled), "soft": soft}
 
     def training_step(self, batch: Batch, _batch_number: int) -> Tensor:
         return self.distill(self.student(batch.x), self.answers(batch), batch.y)
 
     def distill(self, logits: Tensor, answer: Tensor, y: Tensor, **beside: Tensor) -> Tensor:
         """The stage's loss; terms in `beside` are added with weight 1. All terms are followed by name."""
-        terms = self.terms(logits, answer, y)
+        terms = self.terms(logits, answer, y, labelled_in(y))
         if (weight := self.lambda_) is not None:
             loss = kd_loss(**terms, lambda_=weight)
         else:

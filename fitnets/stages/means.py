@@ -6,6 +6,8 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
+from fitnets.ranks import averaged
+
 
 def note(module: LightningModule, figures: Mapping[str, Tensor | float]) -> None:
     """Figures of an epoch, put where callbacks find them: `trainer.callback_metrics`.
@@ -27,8 +29,8 @@ class Means:
         self.count += 1
 
     def take(self) -> dict[str, Tensor]:
-        """The means since the last call."""
-        means = {name: total / max(1, self.count) for name, total in self.sums.items()}
+        """The means since the last call, over all ranks that train together."""
+        means = {name: averaged(total / max(1, self.count)) for name, total in self.sums.items()}
         self.sums, self.count = {}, 0
         return means
 

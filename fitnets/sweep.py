@@ -1,0 +1,215 @@
+"""A sweep as files: each job says on disk what it named and how it ended, so no process needs another's memory.
+
+runs_dir/.sweeps/NAME/sweep.json           the command and its jobs, written before the first one
+runs_dir/.sweeps/NAME/NUMBER/job.json      written by the job: running, then done or failed, with its runs or its reason
+runs_dir/.sweeps/NAME/NUMBER/traceback.txt of a job that failed
+
+Beside run.py the only file that knows Hydra, which calls Announce in the launching process. Imports no torch.
+"""
+
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from fitnets.check import ConfigError
+from fitnets.runs import Run, folder_of
+
+# As in run.py, here for the jobs in processes of their own, which import this file before they compose.
+warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
+
+SEEDS = ("seed", "teacher_seed", "split_seed")  # keys that a table averages over
+ONE_PROCESS = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+EXTRAS = {
+    "hydra_joblib_launcher": "pip install hydra-joblib-launcher, or pip install 'fitnets[sweep]'",
+    "hydra_submitit_launcher": "pip install hydra-submitit-launcher, or pip install 'fitnets[sweep]'",
+    "hydra_ray_launcher": "pip install hydra-ray-launcher (about 400 MB)",
+}
+ONE_DEVICE = (
+    "A sweep trains each job on one device, trainer.devices is {}: type trainer=auto (hydra/launcher=joblib runs jobs side "
+    "by side and spreads them over the GPUs), or leave out -m."
+)
+launched: Path | None = None  # the folder of the sweep that this process has started
+_held: FileLock | None = None
+
+
+# ------------------------------------------------------------------------------- the launching process
+
+
+class Announce(Callback):
+    """Gives a sweep a folder of its own before its first job, named by what was typed; the same again is the same."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        global launched, _held
+        if problem := refusal(config):
+            print(problem, file=sys.stderr)
+            sys.exit(2)  # Hydra would turn any other exception into a warning
+        params = OmegaConf.select(config, "hydra.sweeper.params") or {}
+        words = [*(f"{key}={value}" for key, value in params.items()), *config.hydra.overrides.task]
+        jobs = expanded(words) if config.hydra.sweeper._target_.endswith(".BasicSweeper") else []
+        keys = [key for key in swept(jobs) if key not in SEEDS]
+        stage = [] if "stage" in keys else [config.stage.name]
+        name = "-".join([*stage, *(re.sub(r"\W+", "_", key.rpartition(".")[2]) for key in keys)])
+        name += "-" + hashlib.sha256(json.dumps(words).encode()).hexdigest()[:8]
+        folder = Path(config.runs_dir) / ".sweeps" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        _held = FileLock(folder / ".lock")
+        try:
+            _held.acquire(timeout=0)
+        except Timeout:
+            print(f"This sweep is running in another process (its jobs: {folder}).", file=sys.stderr)
+            sys.exit(2)
+        for old in folder.glob("*/job.json"):
+            shutil.rmtree(old.parent)
+        typed = list(config.hydra.overrides.task)
+        write(folder / "sweep.json", {"name": name, "words": typed, "jobs": jobs, "runs_dir": str(config.runs_dir)})
+        with read_write(config), open_dict(config):
+            config.hydra.sweep.dir = str(folder)
+            config.hydra.overrides.hydra.append(f"hydra.sweep.dir={json.dumps(str(folder))}")
+        launched = folder
+        if jobs:
+            print(f"Sweep: {len(jobs)} jobs over {', '.join(swept(jobs)) or 'nothing'}", flush=True)
+
+
+def refusal(config: Any) -> str | None:
+    """Why this sweep cannot start, and what to type; None if it can."""
+    devices = OmegaConf.select(config, "trainer.devices")
+    if isinstance(devices, int) and devices > 1:
+        return ONE_DEVICE.format(devices)
+    target = str(OmegaConf.select(config, "hydra.launcher._target_"))
+    plugin = target.split(".")[1] if target.startswith("hydra_plugins.") else None
+    there = importlib.util.find_spec("hydra_plugins") and importlib.util.find_spec(f"hydra_plugins.{plugin}")
+    if plugin and not there:
+        return f"This launcher needs a package that is not installed ({plugin}): {EXTRAS.get(plugin, 'install it')}."
+    return None
+
+
+def expanded(words: list[str]) -> list[list[str]]:
+    """The jobs of a sweep, each as the words of its command, in the order in which Hydra numbers them."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    return BasicSweeper.split_arguments(parser.parse_overrides(words), None)[0]
+
+
+def swept(jobs: list[list[str]]) -> list[str]:
+    """The keys in which jobs differ, in the order in which they were typed."""
+    values: dict[str, set[str]] = {}
+    for words in jobs:
+        for word in words:
+            key, _, value = word.partition("=")
+            values.setdefault(key.lstrip("+"), set()).add(value)
+    return [key for key, seen in values.items() if len(seen) > 1]
+
+
+# --------------------------------------------------------------------------------------------- a job
+
+
+class Job:
+    """One job of a sweep: its folder and what job.json says of it."""
+
+    def __init__(self, folder: Path, number: int, overrides: list[str]):
+        self.folder = folder
+        self.facts: dict[str, Any] = {"number": number, "overrides": overrides, "status": "running", "runs": []}
+
+    def names(self, runs: list[Run], runs_dir: Path) -> None:
+        """Note what the job's command names, when it is planned."""
+        self.facts["runs"] = [described(run, runs_dir) for run in runs]
+        self.write(status="running")
+
+    def write(self, **changed: Any) -> None:
+        self.facts |= changed
+        write(self.folder / "job.json", self.facts)
+
+
+def described(run: Run, runs_dir: Path) -> dict[str, Any]:
+    """What a table needs to know of a run and result.json does not hold."""
+    hint = run.parents.get("hint", run)
+    layers = [hint.spec["hint"][f"{role}_layer"] for role in ("teacher", "student")] if "hint" in hint.spec else None
+    found = {"folder": str(folder_of(run, runs_dir)), "stage": run.stage, "arm": run.arm, "hint": layers}
+    parents = {role: str(folder_of(parent, runs_dir)) for role, parent in run.parents.items()}
+    return found | {"fingerprint": run.fingerprint, "seed": run.seed, "parents": parents}
+
+
+@contextmanager
+def as_job(folder: Path, number: int, overrides: list[str]) -> Iterator[Job]:
+    """Run a job's work inside: however it ends is written down, and the sweep goes on with its other jobs."""
+    plan = json.loads((folder.parent / "sweep.json").read_text()) if (folder.parent / "sweep.json").exists() else {}
+    jobs = plan.get("jobs") or []
+    keys = swept(jobs)
+    told = " ".join(word for word in overrides if word.partition("=")[0].lstrip("+") in keys)
+    label = f"job {number + 1}" + (f" of {len(jobs)}" if jobs else "") + (f": {told}" if told else "")
+    print(f"\n--- {label}", flush=True)
+    job = Job(folder, number, overrides)
+    job.write()
+    try:
+        yield job
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        job.write(status="refused", reason="; ".join(error.problems))
+    except (Exception, SystemExit) as error:
+        where = folder / "traceback.txt"
+        where.write_text(traceback.format_exc())
+        first = next(iter(str(error).splitlines()), "")
+        job.write(status="failed", reason=f"{type(error).__name__}: {first}", traceback=str(where))
+        print(f"{label} failed: {job.facts['reason']} (traceback: {where})", file=sys.stderr)
+    else:
+        job.write(status="done")
+
+
+def shares(launcher: Mapping[str, Any], number: int, cores: int) -> dict[str, int | None]:
+    """What a job takes of a machine that jobs share: torch's threads (None: all), and its turn on the GPUs.
+
+    Only jobs that run side by side share. Two trainings with all threads each on two cores take 5 times as long as
+    with one each, so joblib's jobs get cores // n_jobs. A cluster gives each job its own cores and shows it its own
+    GPUs, of which there is one then, whatever the turn.
+    """
+    if launcher["_target_"] == ONE_PROCESS:
+        return {"threads": None, "gpu": 0}
+    n_jobs, threads = launcher.get("n_jobs"), launcher.get("cpus_per_task")
+    if "ray" in launcher:
+        threads = max(1, int(launcher["ray"]["remote"]["num_cpus"]))
+    if n_jobs is not None:
+        threads = max(1, cores // (n_jobs if n_jobs > 0 else cores))
+    return {"threads": threads, "gpu": number}
+
+
+# ------------------------------------------------------------------------------------ what is on disk
+
+
+def write(path: Path, facts: Mapping[str, Any]) -> None:
+    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(facts, indent=2) + "\n")
+    os.replace(partial, path)
+
+
+def read_jobs(folder: Path) -> list[dict[str, Any]]:
+    """What came of every job of a sweep, by number; one that never started or was killed is a failure."""
+    planned = json.loads((folder / "sweep.json").read_text())["jobs"]
+    jobs: dict[int, dict[str, Any]] = {}
+    for path in folder.glob("*/job.json"):
+        facts = json.loads(path.read_text())
+        if facts["status"] == "running":
+            facts |= {"status": "failed", "reason": "it was stopped before it ended"}
+        jobs[facts["number"]] = facts
+    for number, overrides in enumerate(planned):
+        never = {"status": "failed", "reason": "it was never started", "runs": []}
+        jobs.setdefault(number, {"number": number, "overrides": overrides} | never)
+    return [jobs[number] for number in sorted(jobs)]

@@ -1,0 +1,128 @@
+"""Two processes that train one stage together end where one process does. Gloo, on the CPU."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fitnets import ranks
+from fitnets.check import check_config
+from fitnets.data.batches import EvalBatches
+from fitnets.data.module import DataModule
+from fitnets.losses import hard_cross_entropy
+from fitnets.runs import folder_of, plan, with_parents
+from tests.conftest import composed, go
+from tests.test_resume import StopAt
+
+TWO = ("trainer=ddp", "trainer.accelerator=cpu", "teacher.net.dropout=[0,0,0]")  # dropout's masks are each rank's own
+
+
+def data_of(rank: int, world: int, **options) -> DataModule:
+    dataset = composed()["dataset"]
+    data = DataModule(dataset, 0, 64, seed=0, **options)
+    data.setup()
+    data.rank, data.world = rank, world
+    return data
+
+
+@pytest.mark.parametrize(
+    "augment",
+    [
+        {"flip": True, "crop": 1, "variants": None},
+        {"flip": True, "crop": 0, "variants": None},
+        {"flip": True, "crop": 1, "variants": 3},
+    ],
+    ids=str,
+)
+def test_the_ranks_batches_are_the_parts_of_the_whole_batch(augment: dict) -> None:
+    whole = next(iter(data_of(0, 1, augment=augment).train_dataloader()))
+    for rank in range(4):
+        part = next(iter(data_of(rank, 4, augment=augment).train_dataloader()))
+        for of_part, of_whole in zip(part, whole, strict=True):
+            assert torch.equal(of_part, of_whole[rank::4])
+
+
+@pytest.mark.parametrize("samples", [2, 3, 512, 513, 1025])
+def test_every_rank_evaluates_a_part_of_every_batch_and_together_all_samples_once(samples: int) -> None:
+    pool = torch.arange(samples)
+    parts = [list(EvalBatches(pool, 512, lambda index: index, rank, 2)) for rank in range(2)]
+    assert len(parts[0]) == len(parts[1]) and all(len(part) for of_rank in parts for part in of_rank)
+    assert torch.equal(torch.cat([*parts[0], *parts[1]]).sort().values, pool)
+    assert torch.equal(torch.cat(list(EvalBatches(pool, 512, lambda index: index))), pool)
+
+
+def test_the_hard_loss_of_parts_averages_to_that_of_the_batch() -> None:
+    """Also where the parts have unequally many labels, and one has none."""
+    logits, labels = torch.randn(8, 3), torch.tensor([0, 1, -1, -1, -1, -1, -1, -1])
+    mean_count = torch.tensor(2 / 4)
+    parts = [hard_cross_entropy(logits[i : i + 2], labels[i : i + 2], mean_count) for i in range(0, 8, 2)]
+    assert torch.stack(parts).mean() == pytest.approx(hard_cross_entropy(logits, labels).item())
+
+
+def test_what_cannot_be_shared_out_is_told_with_what_to_type() -> None:
+    problems = check_config(composed("trainer=ddp", "batch_size=65", "dataset.labels=51"))
+    assert len(problems) == 2
+    assert "type batch_size=64" in problems[0] and "type dataset.labels=50" in problems[1]
+    assert check_config(composed("trainer=ddp")) == []
+    assert check_config(composed("trainer=ddp", "stage=kd", "dataset.labels=51")) == []
+    (problem,) = check_config(composed("trainer.devices=0"))
+    assert "trainer.devices is 0" in problem
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stage", "words"),
+    [
+        ("fitnet", ["augment=flip"]),  # teacher, hint, kd
+        ("kd", ["dataset.labels=50", "augment=crop4_flip"]),  # few labels a batch, teacher online
+        ("label_hint_backprop", []),
+        ("joint_hint_kd", []),
+    ],
+)
+def test_two_processes_end_where_one_does_and_write_once(small, tmp_path: Path, stage: str, words: list[str]) -> None:
+    few = [f"stage={stage}", *words, "epochs.teacher=1", "epochs.hint=1", "epochs.kd=1"]
+    one = small(*few, f"runs_dir={tmp_path}/one", "teacher.net.dropout=[0,0,0]")
+    two = small(*few, f"runs_dir={tmp_path}/two", *TWO)
+    go(one), go(two)
+    for run in with_parents(plan(two)):
+        results = [json.loads((tmp_path / which / run.name / "result.json").read_text()) for which in ("one", "two")]
+        assert [result["hardware"]["devices"] for result in results] == [1, 2]
+        assert results[0]["updates"] == results[1]["updates"]
+        assert results[1]["validation"] == pytest.approx(results[0]["validation"], rel=2e-2, abs=1e-2)
+        folder = folder_of(run, tmp_path / "two")
+        assert sorted(p.name for p in folder.iterdir()) == sorted(
+            p.name for p in (tmp_path / "one" / run.name).iterdir()
+        )
+        assert len((folder / "metrics.csv").read_text().splitlines()) == 1 + run.spec["epochs"]
+        for file in folder.glob("*.safetensors"):
+            weights, expected = load_file(file), load_file(tmp_path / "one" / run.name / file.name)
+            for name, tensor in weights.items():
+                assert torch.allclose(tensor, expected[name], atol=1e-4), (run.name, file.name, name)
+
+
+def stopped_rank(rank: int, *args) -> None:
+    """A rank that stops before update 20, in mid-epoch."""
+    import fitnets.report.progress as progress
+    from fitnets import ranks
+
+    progress.StageProgress = lambda *_: StopAt(update=20)  # type: ignore[assignment, misc]
+    ranks._rank(rank, *args)
+
+
+@pytest.mark.slow
+def test_stopped_and_started_again_two_processes_end_bit_equal(small, tmp_path: Path, monkeypatch) -> None:
+    """The teacher has dropout: each rank's random state goes on too."""
+    words = ["stage=teacher", "trainer=ddp", "trainer.accelerator=cpu", "trainer.checkpoint_seconds=0"]
+    through, stopped = (small(*words, f"runs_dir={tmp_path}/{name}") for name in ("through", "stopped"))
+    go(through)
+    with monkeypatch.context() as patched:
+        patched.setattr(ranks, "_rank", stopped_rank)
+        with pytest.raises(torch.multiprocessing.ProcessRaisedException, match="Stop"):
+            go(stopped)
+    (run,) = plan(stopped)
+    assert (folder_of(run, tmp_path / "stopped") / "last.ckpt").exists()
+    go(stopped)
+    files = [folder_of(run, tmp_path / name) / "teacher.safetensors" for name in ("through", "stopped")]
+    assert files[0].read_bytes() == files[1].read_bytes()
