@@ -5,6 +5,7 @@ import netrc
 import os
 import secrets
 import shlex
+import shutil
 import threading
 import urllib.error
 import urllib.request
@@ -70,13 +71,15 @@ class WandbRun:
                 settings=settings,
             )
 
-        mode = mode_of(base_url, say)
+        mode, parts = mode_of(base_url, say), set(folder.glob("wandb/run-*"))
         try:
             self.run = begin(mode)
         except Exception as error:
             if mode != "online":
                 raise
             wandb.teardown()  # the half-made run would block the next one
+            for half_made in set(folder.glob("wandb/run-*")) - parts:
+                shutil.rmtree(half_made)
             stay_offline(f"no run could be started at {base_url}: {' '.join(str(error).split())[:200]}", say)
             mode, self.run = "offline", begin("offline")
         if mode == "online" and self.run.url:

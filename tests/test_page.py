@@ -209,6 +209,7 @@ def test_every_section_is_there_for_a_measured_comparison(whole: Page) -> None:
         assert about in page.svg
     assert all(arm in page.svg["Validation accuracy over updates"] for arm in (*ARMS.values(), "teacher"))
     assert "mean ± sample standard deviation over seeds (n = 2)" in page.text
+    assert page.text.count("scored by backprop-thin_deep") == 4 + 1, "in the lineage of four KD runs, over one picture"
 
 
 def test_sections_without_data_are_left_out(compared, tmp_path: Path) -> None:

@@ -94,16 +94,16 @@ def lineage(folders: Sequence[Folder], hidden: set[str], labels: dict[str, str])
     names = {folder.name for folder in folders}
 
     def parent(folder: Folder) -> str | None:
-        above = (folder.parents[role].name for role in ("found", "hint", "score", "teacher") if role in folder.parents)
+        above = (folder.parents[role].name for role in ("found", "hint", "teacher", "score") if role in folder.parents)
         return next((name for name in above if name in names), None)
 
     def node(folder: Folder) -> str:
         below = "".join(node(child) for child in folders if parent(child) == folder.name)
         gone = ", ".join(role for role in folder.config["parents"] if role not in folder.parents)
         gone = f' <span class="muted">({escape(gone)} no longer on disk)</span>' if gone else ""
-        told = ", ".join(
-            [*([labels[folder.name]] if folder.name in labels else []), one_line(folder, folder.name in hidden)]
-        )
+        scored = [f"scored by {name}" for role, name in folder.config["parents"].items() if role == "score"]
+        label = [labels[folder.name]] if folder.name in labels else []
+        told = ", ".join([*label, one_line(folder, folder.name in hidden), *scored])
         about = f'<span class="muted">{escape(told)}</span>{gone}'
         below = f"<ul>{below}</ul>" if below else ""
         return f"<li><code>{escape(folder.name)}</code> {about}{below}</li>"
