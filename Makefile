@@ -19,10 +19,10 @@ check: $(STAMP)  ## lint, format and types
 	$(BIN)/mypy
 
 test: check  ## lint, types and the default tests
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
 
 test-all: check  ## the same with the slow tests
-	$(BIN)/pytest -m "slow or not slow"
+	$(BIN)/pytest -n auto -m "slow or not slow"
 
 peers: $(STAMP)  ## torchdistill in .venv-peers/, for scripts/benchmark.py (its torchvision would break .venv)
 	test -x .venv-peers/bin/python || $(BIN)/python -m venv .venv-peers

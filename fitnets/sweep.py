@@ -39,8 +39,8 @@ EXTRAS = {
     "hydra_ray_launcher": "pip install hydra-ray-launcher (about 400 MB)",
 }
 ONE_DEVICE = (
-    "A sweep trains each job on one device, trainer.devices is {}: type trainer=auto (hydra/launcher=joblib runs jobs side "
-    "by side and spreads them over the GPUs), or leave out -m."
+    "A sweep trains each job on one device, trainer.devices is {}: type trainer=auto (hydra/launcher=joblib runs jobs "
+    "side by side and spreads them over the GPUs), or leave out -m."
 )
 launched: Path | None = None  # the folder of the sweep that this process has started
 _held: FileLock | None = None
