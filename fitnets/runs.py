@@ -195,7 +195,7 @@ def score_run(cfg: dict[str, Any]) -> Run:
             parents["student"] = replace(first, spec=first.spec | history)
     elif score["needs"] == "hint":
         parents["hint"] = hint_run(cfg | {"epochs": cfg["epochs"] | {"hint": score["epochs"]}}, score["seed"])
-    parents = {role: replace(parent, arm="score") for role, parent in parents.items()}
+    parents = {role: run if role == "teacher" else replace(run, arm="score") for role, run in parents.items()}
     return Run("score", "score", cfg["split_seed"], spec | {"epochs": 0}, parents, _where(cfg))
 
 

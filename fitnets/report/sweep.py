@@ -13,6 +13,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from fitnets.report.compare import ARM_NAMES, FIRST_STAGES
+from fitnets.report.page import write_page
 from fitnets.report.sweep_plot import plot
 from fitnets.sweep import SEEDS, read_jobs, swept
 
@@ -57,7 +58,8 @@ def points_of(described: Sequence[dict[str, Any]], keys: Sequence[str], values: 
     for run in last:
         own = {"arm": ARM_NAMES.get(run["arm"], run["arm"])} | dict(zip(PAIR, run["hint"] or ("", ""), strict=True))
         at = tuple(values[key] if key in values else own.get(key, "") for key in keys)
-        seconds = sum(read(Path(p))["seconds"] for role, p in run["parents"].items() if role != "teacher")
+        before = [Path(folder) for role, folder in run["parents"].items() if role not in ("teacher", "score")]
+        seconds = sum(read(folder)["seconds"] for folder in before)
         result = read(Path(run["folder"]))
         points.append(Point(at, Path(run["folder"]), result, seconds + result["seconds"]))
     return list({(point.at, point.folder): point for point in points}.values())
@@ -198,7 +200,7 @@ def write_report(
     more: str = "",
     grid: bool = True,
 ) -> list[Row]:
-    """Print the table; write table.md, table.csv and plot.png.
+    """Print the table; write table.md, table.csv, plot.png and page.html.
 
     `ranked`: best first, else in the points' order. `grid`: two keys make a heat map.
     """
@@ -215,7 +217,9 @@ def write_report(
     level = teacher["validation"].get(figure) if teacher else None
     plot(folder / "plot.png", in_order, keys, title, name, scale, level, grid)
     console.print(f"\n{title}\n\n{in_columns(lines(table, keys, figure))}\n\n{note}")
+    page = write_page([point.folder for point in points], folder / "page.html", title, [command])
     console.print(f"\nTable: {folder}/table.md   plot: {folder}/plot.png")
+    console.print(f"Page with everything, for a browser: {page}")
     return table
 
 
@@ -233,7 +237,8 @@ def finish(sweep_folder: Path) -> int:
     keys, names = varied(jobs), swept([job["overrides"] for job in jobs])
     points: list[Point] = []
     for job in done:
-        trained = [run for run in job["runs"] if (Path(run["folder"]) / "result.json").exists()]  # none in a dry run
+        there = [run for run in job["runs"] if (Path(run["folder"]) / "result.json").exists()]  # none in a dry run
+        trained = [run for run in there if run["stage"] != "score"]  # which has no validation figure to choose by
         points += points_of(trained, keys, values_of(job))
     console.print(f"\nSweep: {len(done)} of {len(jobs)} jobs done")
     if points:
@@ -242,8 +247,6 @@ def finish(sweep_folder: Path) -> int:
         folder = Path(sweep["runs_dir"]) / "reports" / f"sweep-{sweep['name']}"
         command = shlex.join(["python", "run.py", "-m", *sweep["words"]])
         write_report(folder, points, keys, title_of(points, keys), command, console, teacher_of(described), more=failed)
-        # A page for the browser starts here: `folder` is the report's, and these are the run folders of the sweep:
-        # [point.folder for point in points], in the order of the jobs; their parents stand in their config.yaml.
     for job in bad:
         told = " ".join(f"{key}={value}" for key, value in values_of(job).items() if key in names)
         where = f" (traceback: {job['traceback']})" if "traceback" in job else ""
