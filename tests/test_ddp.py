@@ -44,6 +44,26 @@ def test_the_ranks_batches_are_the_parts_of_the_whole_batch(augment: dict) -> No
             assert torch.equal(of_part, of_whole[rank::4])
 
 
+@pytest.mark.parametrize("curriculum", ["random", "easy_to_hard"])
+def test_two_ranks_partition_the_pool_of_a_curriculum(curriculum: str) -> None:
+    """Batch by batch as one process, so every sample of the pool once a pass over all ranks."""
+    spec = composed(f"curriculum={curriculum}")["curriculum"]
+    difficulty = torch.rand(1438, generator=torch.Generator().manual_seed(0)).double()
+
+    def ids(rank: int, world: int) -> list[torch.Tensor]:
+        data = data_of(rank, world, curriculum=spec, difficulty=difficulty)
+        data.updates = 54  # three epochs
+        batches = data.train_dataloader()
+        return [batch.ids for _ in range(3) for batch in batches]
+
+    whole, first, second = ids(0, 1), ids(0, 2), ids(1, 2)
+    assert len(whole) == len(first) == len(second) == 54
+    for of_one, a, b in zip(whole, first, second, strict=True):
+        assert torch.equal(of_one[0::2], a) and torch.equal(of_one[1::2], b)
+    last_pass = torch.cat([torch.cat(pair) for pair in zip(first[-18:], second[-18:], strict=True)])
+    assert last_pass.bincount().max() <= 2, "the pool is whole by then: no sample comes a third time in 18 batches"
+
+
 @pytest.mark.parametrize("samples", [2, 3, 512, 513, 1025])
 def test_every_rank_evaluates_a_part_of_every_batch_and_together_all_samples_once(samples: int) -> None:
     pool = torch.arange(samples)
@@ -79,6 +99,8 @@ def test_what_cannot_be_shared_out_is_told_with_what_to_type() -> None:
         ("kd", ["dataset.labels=50", "augment=crop4_flip"]),  # few labels a batch, teacher online
         ("label_hint_backprop", []),
         ("joint_hint_kd", []),
+        ("backprop", ["curriculum=easy_to_hard"]),
+        ("kd", ["curriculum=self_paced", "curriculum.score.every=7"]),
     ],
 )
 def test_two_processes_end_where_one_does_and_write_once(small, tmp_path: Path, stage: str, words: list[str]) -> None:
