@@ -39,8 +39,8 @@ EXTRAS = {
     "hydra_ray_launcher": "pip install hydra-ray-launcher (about 400 MB)",
 }
 ONE_DEVICE = (
-    "A sweep trains each job on one device, trainer.devices is {}: type trainer=auto (hydra/launcher=joblib runs jobs side "
-    "by side and spreads them over the GPUs), or leave out -m."
+    "A sweep trains each job on one device, trainer.devices is {}: type trainer=auto (hydra/launcher=joblib runs jobs "
+    "side by side and spreads them over the GPUs), or leave out -m."
 )
 launched: Path | None = None  # the folder of the sweep that this process has started
 _held: FileLock | None = None
@@ -79,6 +79,9 @@ class Announce(Callback):
         with read_write(config), open_dict(config):
             config.hydra.sweep.dir = str(folder)
             config.hydra.overrides.hydra.append(f"hydra.sweep.dir={json.dumps(str(folder))}")
+        # jobs in processes of their own import what this one does: its fitnets, also where another is installed
+        places = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+        os.environ["PYTHONPATH"] = os.pathsep.join(place for place in places if place)
         launched = folder
         if jobs:
             print(f"Sweep: {len(jobs)} jobs over {', '.join(swept(jobs)) or 'nothing'}", flush=True)

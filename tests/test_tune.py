@@ -43,9 +43,7 @@ def test_suggestions_lie_in_their_ranges() -> None:
         assert values["hint"] in ("early", "late") and values["epochs.hint"] in ("5", "6", "7")
 
 
-@pytest.mark.parametrize(
-    "word", ["optimzer.lr=log(1e-4,1e-2)", "temperature=uniform(-1,1)", "hint=choice(nowhere)"]
-)
+@pytest.mark.parametrize("word", ["optimzer.lr=log(1e-4,1e-2)", "temperature=uniform(-1,1)", "hint=choice(nowhere)"])
 def test_a_misspelt_key_ends_it_before_any_trial(word: str, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr("sys.argv", ["tune.py", word, "--", f"runs_dir={tmp_path}/runs", *SMALL])
     assert tune.main() == 2
