@@ -152,7 +152,10 @@ def run(
 
         return report_positions(cfg, named, runs_dir, console, overrides)
     result = results[named[-1].fingerprint]
-    console.print(f"{named[-1]}: {one_line(result)}" if brief else summary(named[-1], result, runs_dir, overrides))
+    if not brief:
+        console.print(summary(named[-1], result, runs_dir, overrides))
+    elif named[-1] not in to_train:
+        console.print(f"{named[-1]}: {one_line(result)}")
     return result["validation"].get("accuracy")
 
 

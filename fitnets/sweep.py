@@ -79,6 +79,9 @@ class Announce(Callback):
         with read_write(config), open_dict(config):
             config.hydra.sweep.dir = str(folder)
             config.hydra.overrides.hydra.append(f"hydra.sweep.dir={json.dumps(str(folder))}")
+        # jobs in processes of their own import what this one does: its fitnets, also where another is installed
+        places = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+        os.environ["PYTHONPATH"] = os.pathsep.join(place for place in places if place)
         launched = folder
         if jobs:
             print(f"Sweep: {len(jobs)} jobs over {', '.join(swept(jobs)) or 'nothing'}", flush=True)
