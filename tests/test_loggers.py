@@ -219,6 +219,8 @@ def test_a_crash_has_exit_code_1_and_what_resumes_goes_on_in_the_same_run(small)
     first, second = runs_in(runs_dir)
     assert second.run.run_id == first.run.run_id and second.exit_code == 0
     assert [row["epoch"] for row in second.history] == [1, 2, 3, 3], "whole: syncing the last part is enough"
+    assert "val/ece" in first.history[0] and "val/ece" not in second.history[0], "those weights are gone"
+    assert "val/ece" in second.history[2] and "val/ece" in second.history[3]
     command = sync_command([folder])
     assert command == f"wandb sync {second.path.parent}"
 
