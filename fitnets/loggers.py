@@ -37,12 +37,15 @@ class Loggers:
         self.began = time.monotonic()
         self.spent = self.price = 0.0
 
-    def row(self, row: Mapping[str, float]) -> None:
-        """Hand on an epoch's row, with what `observe` finds where OBSERVED_SHARE of the time so far pays for it."""
+    def row(self, row: Mapping[str, float], new: bool = True) -> None:
+        """Hand on an epoch's row, with what `observe` finds where OBSERVED_SHARE of the time so far pays for it.
+
+        A row that is not `new` was found before the stage was interrupted: its weights are gone.
+        """
         if not self.loggers:
             return
         started, extra = time.monotonic(), {}
-        if self.spent + self.price <= OBSERVED_SHARE * (started - self.began):
+        if new and self.spent + self.price <= OBSERVED_SHARE * (started - self.began):
             extra = self.observe()
             self.price = time.monotonic() - started
             self.spent += self.price

@@ -37,7 +37,7 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
         self.best: dict[str, Any] | None = None  # rank, epoch, weights
         self.seconds_before = 0.0
         self.pause = 0.0
-        self.tell: Callable[[dict[str, float]], None] = lambda row: None  # other loggers, of each row
+        self.tell: Callable[[dict[str, float], bool], None] = lambda row, new: None  # other loggers, of each row
         self._random_state: list[Tensor] | None = None
 
     # ------------------------------------------------------------------------------ during training
@@ -45,7 +45,7 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.started = self.saved = time.monotonic()
         for row in self.history:  # of a resumed stage: each start tells the whole of it
-            self.tell(row)
+            self.tell(row, False)
         if self._random_state is not None:
             torch.set_rng_state(self._random_state[0])
             if len(self._random_state) > 1:
@@ -74,7 +74,7 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
                 trainer.should_stop = True
         if trainer.is_global_zero:
             self._write_history()
-        self.tell(self.history[-1])
+        self.tell(self.history[-1], True)
         if trainer.current_epoch + 1 < (trainer.max_epochs or 0) and not trainer.should_stop:
             self._save_if_due(trainer)
 

@@ -83,7 +83,8 @@ def train(
         tensors = {key: value.contiguous() for key, value in copied(net.state_dict()).items()}
         save_file(tensors, folder / f"{name}.safetensors")
     if data.curriculum["name"] != "none":
-        pool_picture(run, data, recorder.history, folder / "curriculum.png")
+        (folder / "media").mkdir(exist_ok=True)
+        pool_picture(run, data, recorder.history, folder / "media" / "curriculum.png")
     role = "student" if "student" in module.nets else "teacher"
     net, teacher = module.nets[role], before.get("teacher", {})
     calibration, details = at_the_end(module, data, folder)

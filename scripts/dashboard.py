@@ -34,6 +34,10 @@ def against(title: str, x: str, y: str, **options: Any) -> wr.ScatterPlot:
     return wr.ScatterPlot(title=title, x=wr.SummaryMetric(x), y=wr.SummaryMetric(y), **options)
 
 
+def of_tenths(figure: str) -> list[str]:
+    return [f"curriculum/{figure}_decile{number}" for number in ("01", "10")]
+
+
 def sections() -> list[ws.Section]:
     """One question a section, at most six panels each."""
     panels: dict[str, list[Any]] = {
@@ -69,7 +73,11 @@ def sections() -> list[ws.Section]:
             over_epochs("The class it knows least", "val/worst_class_accuracy"),
         ],
         "curriculum: what is it shown?": [
-            wr.LinePlot(title="Everything logged of the curriculum", x="epoch", metric_regex="^curriculum/.*", **BANDS),
+            over_epochs("How much of the data is in the pool?", "curriculum/pool_fraction"),
+            over_epochs("How hard are its samples?", *(f"curriculum/difficulty_{q}" for q in ("q10", "q50", "q90"))),
+            over_epochs("How often were the easiest and the hardest tenth shown?", *of_tenths("shown")),
+            over_epochs("How right is it about the easiest and the hardest tenth?", *of_tenths("accuracy")),
+            wr.MediaBrowser(title="Pool and tenths of one run", media_keys=["media/curriculum"], num_columns=1),
         ],
         "cost: what did we buy?": [
             against("Accuracy against multiplications", "cost/multiplications", "headline/test_accuracy", log_x=True),
@@ -131,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(section.name)
             panels: list[Any] = section.panels
             for panel in panels:
-                print(f"  {panel.title}: {', '.join(keys_of(panel)) or panel.metric_regex}")
+                print(f"  {panel.title}: {', '.join(keys_of(panel))}")
         return 0
     if not given.entity:
         print("Whose project? Type --entity NAME, or set WANDB_ENTITY.", file=sys.stderr)

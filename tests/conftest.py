@@ -75,6 +75,16 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Pa
     return cfg, runs_dir
 
 
+@pytest.fixture(scope="session")
+def logged_curriculum(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs_dir of one small stage=backprop with a curriculum and W&B (offline). Tests only read it."""
+    runs_dir = tmp_path_factory.mktemp("logged_curriculum") / "runs"
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("WANDB_MODE", "offline")
+        go(composed(*SMALL, f"runs_dir={runs_dir}", "stage=backprop", "curriculum=easy_to_hard", "logger=wandb"))
+    return runs_dir
+
+
 def faked_images(n: int, size: int, channels: int, seed: int, noise: bool = True) -> tuple[list[bytes], list[int]]:
     """PNG files of ten classes, a bright bar in a place of its own for each, with noise (or small files without)."""
     rng = np.random.default_rng(seed)

@@ -199,7 +199,7 @@ def test_planted_hard_samples_rank_hardest(planted: list[str], tmp_path: Path, n
     assert int(known.sum()) == 1168 == result["score"]["samples"], "the train part, and no validation image"
     auroc = roc_auc_score(hard_ones(len(difficulty))[known].numpy(), difficulty[known].numpy())
     assert auroc > 0.65, f"{name} ranks the noisy ones no higher: AUROC {auroc:.3f}"
-    assert (folder / "easiest_hardest.png").stat().st_size > 5000
+    assert (folder / "media" / "easiest_hardest.png").stat().st_size > 5000
     if name.startswith(("teacher", "svm_margin_teacher")):
         assert 0 <= result["score"]["teacher_sure"] <= 1
 
@@ -267,7 +267,7 @@ def test_every_pacing_runs_on_digits(small, name: str) -> None:
     assert sum(float(last[f"curriculum/shown_decile{k:02}"]) for k in range(1, 11)) == pytest.approx(1, abs=1e-5)
     assert float(last["curriculum/shown_decile01"]) > float(last["curriculum/shown_decile10"])
     assert 0 <= float(last["curriculum/accuracy_decile01"]) <= 1
-    assert (folder / "curriculum.png").stat().st_size > 5000
+    assert (folder / "media" / "curriculum.png").stat().st_size > 5000
 
 
 @pytest.mark.parametrize("stage", ["backprop", "kd", "fitnet", "joint_hint_kd", "label_hint_kd"])

@@ -117,6 +117,15 @@ def test_every_figure_has_a_finite_value_and_every_picture_is_there(logged, stag
         assert len(json.loads(table.read_text())["data"]) == 10
 
 
+def test_a_curriculum_is_logged_in_a_section_of_its_own(logged_curriculum) -> None:
+    (found,) = runs_in(logged_curriculum)  # a score trains nothing and is no run there
+    tenths = [f"{figure}_decile{number:02}" for figure in ("shown", "accuracy") for number in range(1, 11)]
+    pool = ["pool_size", "pool_fraction", *(f"difficulty_{name}" for name in ("mean", "q10", "q50", "q90"))]
+    assert {f"curriculum/{name}" for name in pool + tenths} <= found.finite()
+    assert found.history[-1]["media/curriculum"]["_type"] == "image-file"
+    assert "parents/score/fingerprint" in found.config
+
+
 @pytest.mark.parametrize("stage", ["teacher", "hint", "kd"])
 def test_every_figure_of_metrics_csv_reaches_all_under_its_name(logged, stage: str) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -219,6 +228,8 @@ def test_a_crash_has_exit_code_1_and_what_resumes_goes_on_in_the_same_run(small)
     first, second = runs_in(runs_dir)
     assert second.run.run_id == first.run.run_id and second.exit_code == 0
     assert [row["epoch"] for row in second.history] == [1, 2, 3, 3], "whole: syncing the last part is enough"
+    assert "val/ece" in first.history[0] and "val/ece" not in second.history[0], "those weights are gone"
+    assert "val/ece" in second.history[2] and "val/ece" in second.history[3]
     command = sync_command([folder])
     assert command == f"wandb sync {second.path.parent}"
 

@@ -75,7 +75,11 @@ def score_summary(run: Run, result: dict[str, Any], runs_dir: Path) -> str:
             "  cross-validated score    not computed: type stage=score curriculum/score=c_score to compare with it"
         )
     return "\n".join(
-        [*lines, f"  pictures                 {folder}/easiest_hardest.png", f"  lies in                  {folder}"]
+        [
+            *lines,
+            f"  pictures                 {folder}/media/easiest_hardest.png",
+            f"  lies in                  {folder}",
+        ]
     )
 
 

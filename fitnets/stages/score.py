@@ -30,7 +30,7 @@ def score(run: Run, folder: Path, parents: dict[str, Path], options: dict[str, A
     from fitnets.train import hardware, versions, write_config
 
     started = time.monotonic()
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "media").mkdir(parents=True, exist_ok=True)
     gpu = options["accelerator"] != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda" if gpu else "cpu")
     data = make_data(run, parents)
@@ -44,7 +44,7 @@ def score(run: Run, folder: Path, parents: dict[str, Path], options: dict[str, A
     difficulty = torch.full((len(data.given_labels),), torch.nan, dtype=torch.float64)
     difficulty[data.train_index] = of_train.double()
     save_file({"difficulty": difficulty}, folder / SCORES)
-    easiest_and_hardest(data, difficulty, run.net_name, folder / "easiest_hardest.png")
+    easiest_and_hardest(data, difficulty, run.net_name, folder / "media" / "easiest_hardest.png")
     facts = {
         "stage": run.stage,
         "arm": run.arm,
