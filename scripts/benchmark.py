@@ -312,18 +312,20 @@ def steps(pair: str, threads: int, work: Path, out: Figures) -> None:
     waits = bench.waits("kd")
     out["ratios"][f"loader_share/{name}"] = median(waits) / median(times["kd"])
     detail["wait_ms"] = ms(waits)
-    out["details"].setdefault("steps", {})[name] = detail | with_filling(bench.folder / ".answers", detail)
+    ratios = {kind: out["ratios"][f"{kind}/{name}"] for kind in ("kd_over_backprop", "hint_over_guided")}
+    out["details"].setdefault("steps", {})[name] = detail | with_filling(bench.folder / ".answers", detail, ratios)
 
 
-def with_filling(store: Path, detail: Figures, epochs: int = 30) -> Figures:
+def with_filling(store: Path, detail: Figures, ratios: Figures, epochs: int = 30) -> Figures:
     """The ratios of a whole training of `epochs`, the time in which the teacher answered each sample included."""
     found: Figures = {}
     for file in store.glob("*.json"):
         about = json.loads(file.read_text())
         a_batch = 1000 * about["seconds"] / about["shape"][0] * 2 * BATCH / epochs  # two variants: flips
-        stage, plain = ("hint", "guided alone") if about["layer"] else ("kd", "backprop")
+        ratio, plain = ("hint_over_guided", "guided alone") if about["layer"] else ("kd_over_backprop", "backprop")
+        stage = ratio.partition("_")[0]
         found[f"{stage}_fill_ms_a_step_over_{epochs}_epochs"] = round(a_batch, 3)
-        found[f"{stage}_ratio_with_filling"] = round((detail[f"{stage}_ms"] + a_batch) / detail[f"{plain}_ms"], 3)
+        found[f"{stage}_ratio_with_filling"] = round(ratios[ratio] + a_batch / detail[f"{plain}_ms"], 3)
     return found
 
 

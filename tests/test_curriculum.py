@@ -211,7 +211,7 @@ def test_scores_are_reused_and_agree_with_each_other(planted: list[str], capsys)
     out = capsys.readouterr().out
     assert "rank agreement with      teacher_loss: 1.000" in out, "1 - p and -log p rank alike"
     assert "c_score" in out and "% sure of" in out
-    assert agreements(folder)["teacher_loss"] == pytest.approx(1, abs=1e-6)
+    assert agreements(folder, "teacher_confidence")["teacher_loss"] == pytest.approx(1, abs=1e-6)
     scored(planted, "teacher_confidence")
     assert "Nothing to train" in capsys.readouterr().out
 

@@ -34,10 +34,9 @@ def spearman(a: Any, b: Any) -> float:
     return float(spearmanr(a[both], b[both]).statistic)
 
 
-def agreements(folder: Path) -> dict[str, float]:
-    """The rank correlation of a score run's difficulties with those of each other score of the same data."""
+def agreements(folder: Path, own: str) -> dict[str, float]:
+    """The rank correlation of the score `own` in `folder` with each other finished score of the same data."""
     from safetensors.numpy import load_file
 
-    own = json.loads((folder / "result.json").read_text())["score"]["name"]
     difficulty = load_file(folder / "scores.safetensors")["difficulty"]
     return {name: spearman(difficulty, other) for name, other in scores_beside(folder).items() if name != own}

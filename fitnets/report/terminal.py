@@ -49,11 +49,13 @@ def one_line(result: dict[str, Any]) -> str:
 
 def trust(result: dict[str, Any]) -> str:
     """How far a score tells samples apart."""
-    told = ""
-    if "teacher_sure" in result["score"]:
-        told += f"; the teacher is more than 99.9 % sure of {result['score']['teacher_sure']:.1%}"
-    if "auroc_of_wrong_labels" in result["score"]:
-        told += f"; AUROC for the wrong labels {result['score']['auroc_of_wrong_labels']:.3f}"
+    facts, told = result["score"], ""
+    if "teacher_sure" in facts:
+        agrees = facts["agreement"].get("c_score")
+        other = "there is no c_score yet" if agrees is None else f"with c_score {agrees:.2f}"
+        told += f"; the teacher is more than 99.9 % sure of {facts['teacher_sure']:.1%} (rank agreement: {other})"
+    if "auroc_of_wrong_labels" in facts:
+        told += f"; AUROC for the wrong labels {facts['auroc_of_wrong_labels']:.3f}"
     return told
 
 
@@ -68,19 +70,12 @@ def score_summary(run: Run, result: dict[str, Any], runs_dir: Path) -> str:
         f"score {run.net_name} of {result['dataset']}: higher is harder{trust(result)}",
         f"  from easiest to hardest  {low:.4g} (10 %: {q10:.4g}, median {middle:.4g}, 90 %: {q90:.4g}) {high:.4g}",
     ]
-    others = agreements(folder)
+    others = agreements(folder, run.net_name)
     lines += [f"  rank agreement with      {name}: {value:.3f}" for name, value in others.items()]
     if run.net_name != "c_score" and "c_score" not in others:
-        lines.append(
-            "  cross-validated score    not computed: type stage=score curriculum/score=c_score to compare with it"
-        )
-    return "\n".join(
-        [
-            *lines,
-            f"  pictures                 {folder}/media/easiest_hardest.png",
-            f"  lies in                  {folder}",
-        ]
-    )
+        lines.append("  cross-validated score    not computed: type stage=score curriculum/score=c_score to compare")
+    pictures = f"  pictures                 {folder}/media/easiest_hardest.png"
+    return "\n".join([*lines, pictures, f"  lies in                  {folder}"])
 
 
 def summary(run: Run, result: dict[str, Any], runs_dir: Path, overrides: list[str]) -> str:

@@ -15,6 +15,7 @@ from fitnets.assemble import SCORES, make_data, make_module
 from fitnets.components import build
 from fitnets.data.module import DataModule
 from fitnets.load import load_teacher
+from fitnets.report.agreement import agreements
 from fitnets.report.curriculum import easiest_and_hardest
 from fitnets.runs import Run, folder_of
 from fitnets.scores import Scored
@@ -55,7 +56,7 @@ def score(run: Run, folder: Path, parents: dict[str, Path], options: dict[str, A
         "seed": run.seed,
         "fingerprint": run.fingerprint,
         "parents": {role: parent.fingerprint for role, parent in run.parents.items()},
-        "score": {"name": run.net_name, **told(scored, of_train)},
+        "score": {"name": run.net_name, **told(scored, of_train), "agreement": agreements(folder, run.net_name)},
         "test_accuracy": None,
         "test": {},
         "validation": {},
