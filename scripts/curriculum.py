@@ -34,14 +34,17 @@ TABLES: dict[str, dict[str, Any]] = {
         "seeds": 5,
         "budgets": {"810 updates": [], "81 (10 %)": ["epochs.hint=3", "epochs.kd=6", "updates_per_epoch=9"]},
         "scores": ["svm_margin", "c_score"],
-        "compared": [
-            *("teacher_confidence", "teacher_margin", "teacher_loss", "teacher_entropy", "svm_margin"),
-            *("svm_margin_teacher", "self_taught", "learned_epoch", "c_score", "hint_error"),
-        ],
+        "compared": dict.fromkeys(
+            (
+                *("teacher_confidence", "teacher_margin", "teacher_loss", "teacher_entropy", "svm_margin"),
+                *("svm_margin_teacher", "self_taught", "learned_epoch", "c_score", "hint_error"),
+            ),
+            (),
+        ),
     },
     "mnist": {
         "words": [
-            *("dataset=mnist", "epochs.teacher=3", "student=thin_relu"),
+            *("dataset=mnist", "student=thin_relu"),
             "student.net.blocks=[[8,8],[16,16],[16,16]]",
         ],
         "seeds": 3,
@@ -51,14 +54,12 @@ TABLES: dict[str, dict[str, Any]] = {
             "39 (1 %)": ["epochs.hint=1", "epochs.kd=2", "updates_per_epoch=13"],
         },
         "scores": ["svm_margin"],
-        "compared": [
-            "teacher_loss",
-            "teacher_entropy",
-            "svm_margin",
-            "svm_margin_teacher",
-            "self_taught",
-            "hint_error",
-        ],
+        "compared": {
+            "svm_margin": (),
+            "self_taught": ("curriculum.score.epochs=3",),
+            "learned_epoch": ("curriculum.score.epochs=3",),
+            "c_score": ("curriculum.score.epochs=3", "curriculum.score.repeats=1"),
+        },
     },
 }
 
@@ -114,9 +115,9 @@ def conditions(table: dict[str, Any], words: list[str], only_table: bool) -> lis
 def score_runs(table: dict[str, Any], words: list[str], noise: float, only_table: bool) -> dict[str, Path]:
     """The folders of all compared scores, by name."""
     found = {}
-    for name in table["compared"]:
+    for name, own in table["compared"].items():
         typed = ["stage=score", "curriculum=easy_to_hard", f"curriculum/score={name}", f"dataset.label_noise={noise}"]
-        cfg, results = trained([*typed, *words], only_table)
+        cfg, results = trained([*typed, *own, *words], only_table)
         if results is not None:
             found[name] = folder_of(plan(cfg)[-1], Path(cfg["runs_dir"]))
     return found
