@@ -1,5 +1,6 @@
 """Options of `trainer` change how fast it goes and how much memory it takes, never what comes out."""
 
+import csv
 import json
 import os
 import subprocess
@@ -44,6 +45,18 @@ def test_compiled_networks_end_where_plain_ones_do(small, tmp_path: Path) -> Non
         small(*words, f"runs_dir={tmp_path}/plain"),
         small(*words, f"runs_dir={tmp_path}/compiled", "trainer.compile=true"),
     )
+
+
+def test_bf16_follows_float32(small, tmp_path: Path) -> None:
+    """Another precision is another run; its losses stay near."""
+    losses = []
+    for precision in ("32-true", "bf16-mixed"):
+        cfg = small("stage=fitnet", f"trainer.precision={precision}", f"runs_dir={tmp_path}/{precision}")
+        go(cfg)
+        run = plan(cfg)[-1]
+        with open(folder_of(run, Path(cfg["runs_dir"])) / "metrics.csv") as file:
+            losses.append([float(row["train/loss"]) for row in csv.DictReader(file)])
+    assert losses[1] == pytest.approx(losses[0], rel=5e-2) and losses[1] != losses[0]
 
 
 @pytest.mark.parametrize("word", ["trainer.fused=yes", "trainer.compile=fast"])
