@@ -102,7 +102,7 @@ def test_an_unknown_layer_lists_the_layers(tmp_path: Path) -> None:
 def test_a_sweep_names_a_bad_job_goes_on_and_exits_with_2(tmp_path: Path) -> None:
     swept = typed("-m", "stage=teacher", "epochs.teacher=0,1", *[w for w in SMALL if "teacher=" not in w], cwd=tmp_path)
     assert swept.returncode == 2 and "Traceback" not in swept.stderr
-    assert "epochs.teacher is 0" in swept.stderr and "teacher of wide_shallow" in swept.stdout
+    assert "epochs.teacher is 0" in swept.stderr and "1 of 2 jobs done" in swept.stdout
 
 
 def test_what_to_type_next_can_be_typed(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def _line(
     at = [x[i] for i in order]
     middle = [scale * table[i].validation for i in order]
     half = [scale * (table[i].validation_sd or 0.0) for i in order]
-    axes.plot(at, middle, color=BLUE, marker="o", label=f"mean of {_seeds(table)}")
+    axes.plot(at, middle, color=BLUE, marker="o", label=_seeds(table))
     if any(half):
         low, high = ([m + sign * h for m, h in zip(middle, half, strict=True)] for sign in (-1, 1))
         axes.fill_between(at, low, high, color=BLUE, alpha=0.2, linewidth=0, label="± sample sd")
@@ -110,7 +110,7 @@ def _heat(canvas: Any, axes: Any, table: Sequence["Row"], keys: Sequence[str], f
     axes.set_yticks(range(len(down)), down)
     axes.set(xlabel=keys[1], ylabel=keys[0])
     axes.tick_params(length=0)
-    canvas.colorbar(image, ax=axes, label=f"{figure}\nmean of {_seeds(table)}")
+    canvas.colorbar(image, ax=axes, label=f"{figure}\n{_seeds(table)}")
 
 
 def _heat_size(table: Sequence["Row"]) -> tuple[float, float]:
@@ -125,7 +125,9 @@ def _axis(table: Sequence["Row"], column: int) -> list[str]:
 
 def _seeds(table: Sequence["Row"]) -> str:
     counts = sorted({row.n for row in table})
-    return f"{counts[0]} seed{'s' if counts[0] > 1 else ''}" if len(counts) == 1 else f"{counts[0]}-{counts[-1]} seeds"
+    if len(counts) > 1:
+        return f"mean of {counts[0]} to {counts[-1]} seeds"
+    return f"mean of {counts[0]} seeds" if counts[0] > 1 else "1 seed"
 
 
 def _number(text: str) -> float | None:
