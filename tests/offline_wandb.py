@@ -3,6 +3,7 @@
 import json
 import math
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,4 +79,14 @@ def read(path: Path) -> OfflineRun:
 
 def runs_in(runs_dir: Path) -> list[OfflineRun]:
     """Every offline W&B run below, in the order in which they were started."""
-    return [read(path) for path in sorted(runs_dir.rglob("*.wandb"), key=lambda path: path.stat().st_mtime_ns)]
+    paths = sorted(runs_dir.rglob("*.wandb"), key=lambda path: path.parent.name)  # it starts with the time
+    return [settled(path) for path in paths]
+
+
+def settled(path: Path) -> OfflineRun:
+    """The run, once its end is in the file: W&B's own process writes it, a little after `finish` has returned."""
+    for _ in range(50):
+        if (found := read(path)).exit_code is not None:
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"{path} has no end after 5 s")

@@ -239,7 +239,7 @@ def test_jobs_in_one_process_do_not_mix_their_runs(small, capsys) -> None:
     for seed in (0, 1):
         go(small("stage=backprop", "logger=wandb", "epochs.hint=1", "epochs.kd=1", f"seed={seed}"))
     runs = runs_in(Path(small()["runs_dir"]))
-    assert [run.config["seed"] for run in runs] == [0, 1] and len({run.run.run_id for run in runs}) == 2
+    assert sorted(run.config["seed"] for run in runs) == [0, 1] and len({run.run.run_id for run in runs}) == 2
     assert all([row["epoch"] for row in run.history] == [1, 2, 2] and run.exit_code == 0 for run in runs)
     said = capsys.readouterr().out
     assert said.count("there is no key") == 1 and said.count("wandb sync ") == 2
