@@ -163,9 +163,16 @@ def c_score(scored: Scored, folds: int, repeats: int, epochs: int, seed: int) ->
 
 @torch.no_grad()
 def hint_error(scored: Scored, epochs: int, seed: int) -> Tensor:
-    """Mean squared error of the regressed guided layer against the teacher's hint layer, by sample. Uses no label."""
+    """What the regressed guided layer leaves unexplained of the teacher's hint: 1 - R2 of the sample. Uses no label.
+
+    Squared error over the hint's squared distance from the mean hint. The error alone would rank samples by the size of
+    their hints, and those are largest where the teacher is surest.
+    """
     module = scored.hint_module.to(scored.data.device).eval()
-    errors = []
+    errors, hints = [], []
     for x in scored.batches(scored.data.train_index):
-        errors.append((module.regressor(module.guided(x)) - module.teacher(x)).square().flatten(1).mean(1).double())
-    return torch.cat(errors).cpu()
+        hint = module.teacher(x).flatten(1)
+        errors.append((module.regressor(module.guided(x)).flatten(1) - hint).square().sum(1).double())
+        hints.append(hint)
+    hint = torch.cat(hints)
+    return (torch.cat(errors) / (hint - hint.mean(0)).square().sum(1).double().clamp(min=1e-12)).cpu()

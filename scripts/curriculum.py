@@ -45,7 +45,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "mnist": {
         "words": [
             *("dataset=mnist", "student=thin_relu"),
-            "student.net.blocks=[[8,8],[16,16],[16,16]]",
+            "student.net.blocks=[[8],[16],[32]]",
         ],
         "seeds": 3,
         "budgets": {

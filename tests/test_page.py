@@ -509,9 +509,8 @@ def test_it_renders_on_a_desk_and_a_phone_in_light_and_dark(measured: Path, tmp_
     listen = "<title></title><script>onmessage = event => document.title += event.data + ';'</script>"
     frame.write_text(listen + frames)
     dumped = run(frame, 1800, False, "--dump-dom", "--virtual-time-budget=3000")
-    told_by = {
-        int(sizes.split(",")[0]): sizes for sizes in re.search(r"<title>([\d,;]+);</title>", dumped)[1].split(";")
-    }
+    answers = re.search(r"<title>([\d,;]+);</title>", dumped)[1].split(";")
+    told_by = {int(sizes.split(",")[0]): sizes for sizes in answers}
     for width in (390, 1280):
         inner, scrolled, buttons = map(int, told_by[width].split(","))
         assert inner == width and scrolled <= width, f"{scrolled} pixels wide in a window of {inner}"

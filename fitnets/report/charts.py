@@ -146,12 +146,13 @@ def counted_in(value: float, _position: Any = None) -> str:
 
 
 def log_ticks(axis: Any) -> None:
-    """Ticks at 1, 2 and 5 times powers of ten, told as plain numbers."""
-    from matplotlib.ticker import FixedLocator, NullLocator
+    """Ticks at 1, 2 and 5 times powers of ten, or at round numbers where there are too few; told as plain numbers."""
+    from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
     low, high = axis.get_view_interval()
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    axis.set_major_locator(FixedLocator([m * 10.0**p for p in powers for m in (1, 2, 5) if low <= m * 10.0**p <= high]))
+    ticks = [m * 10.0**p for p in powers for m in (1, 2, 5) if low <= m * 10.0**p <= high]
+    axis.set_major_locator(FixedLocator(ticks) if len(ticks) > 1 else MaxNLocator(4))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(counted_in)
 
