@@ -13,7 +13,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor
 
-from fitnets.ranks import by_rank
+from fitnets.collective import by_rank
 
 TOGETHER = 50  # batches between two looks at the clock where ranks must agree to save
 Weights = dict[str, dict[str, Tensor]]  # by network ("student", "regressor", "teacher"), then by tensor

@@ -3,21 +3,19 @@
 import json
 import logging
 import os
-import platform
 import warnings
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import yaml
 from safetensors.torch import save_file
 
-from fitnets import __version__, cost
+from fitnets import cost
 from fitnets.assemble import compiled, epochs_of, make_data, make_module, result_of
 from fitnets.data.module import DataModule
 from fitnets.loggers import Loggers
+from fitnets.provenance import hardware, versions, write_config
 from fitnets.ranks import strategy_of
 from fitnets.recorder import Recorder, copied
 from fitnets.report.curriculum import pool_picture
@@ -26,8 +24,6 @@ from fitnets.runs import Run
 from fitnets.seeds import derive
 from fitnets.stages.observers import observers
 from fitnets.stages.score import score
-
-PREPROCESS = "preprocess.safetensors"
 
 
 def train(
@@ -165,47 +161,5 @@ def figures_on_test(trainer: pl.Trainer, module: pl.LightningModule, data: DataM
     return {name.removeprefix("test/").removeprefix("match_"): value for name, value in figures.items()}
 
 
-def write_config(run: Run, data: DataModule, options: dict[str, Any], folder: Path) -> None:
-    """config.yaml: what decided the result, what the data turned out to be, and where it was computed."""
-    config = {
-        "stage": run.stage,
-        "arm": run.arm,
-        "seed": run.seed,
-        "fingerprint": run.fingerprint,
-        "parents": {role: parent.name for role, parent in run.parents.items()},
-        **run.spec,
-        "data": {
-            "input_shape": list(data.input_shape),
-            "num_classes": data.num_classes,
-            "preprocess": data.preprocess.kind,
-            "scale": data.preprocess.scale,
-            "where": run.where,
-        },
-        "trainer": options,
-    }
-    save_file({name: t.cpu().contiguous() for name, t in data.preprocess.tensors.items()}, folder / PREPROCESS)
-    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-
-
 def teacher_name(run: Run) -> str | None:
     return run.parents["teacher"].spec["teacher"]["name"] if "teacher" in run.parents else None
-
-
-def versions() -> dict[str, str]:
-    packages = ("torch", "pytorch-lightning", "torchmetrics", "scikit-learn", "safetensors")
-    ours = {"fitnets": __version__, "python": platform.python_version()}
-    return ours | {name: version(name) for name in packages}
-
-
-def hardware(device: torch.device) -> dict[str, Any]:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
-    return {"device": device.type, "name": name, "threads": torch.get_num_threads()}
-
-
-def cpu_name() -> str:
-    """The processor's own name where the system tells it, else its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

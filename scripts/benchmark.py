@@ -44,9 +44,10 @@ from fitnets.assemble import make_data, make_module
 from fitnets.data.curriculum import GrowingPool
 from fitnets.data.images import Images
 from fitnets.losses import hard_cross_entropy, hint_loss, kd_loss, linear, soft_cross_entropy
+from fitnets.provenance import hardware, versions
 from fitnets.report.progress import StageProgress
 from fitnets.runs import Run, ensure, folder_of, plan
-from fitnets.train import hardware, train, versions
+from fitnets.train import train
 
 ROOT = Path(__file__).parent.parent
 PEERS = ROOT / ".venv-peers" / "bin" / "python"

@@ -29,8 +29,9 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from fitnets.assemble import make_data, make_module
+from fitnets.provenance import hardware, versions
 from fitnets.runs import Run
-from fitnets.train import hardware, train, versions
+from fitnets.train import train
 
 STAGES = ("teacher", "backprop", "hint", "kd")
 

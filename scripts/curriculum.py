@@ -22,7 +22,8 @@ from rich.console import Console  # noqa: E402
 
 import run as door  # noqa: E402
 from fitnets.report.agreement import scores_beside, spearman  # noqa: E402
-from fitnets.report.compare import ARM_NAMES, COLORS, Row, paired_difference, rows  # noqa: E402
+from fitnets.report.arms import ARM_NAMES, COLORS, paired_difference  # noqa: E402
+from fitnets.report.compare import Row, rows  # noqa: E402
 from fitnets.report.terminal import trust  # noqa: E402
 from fitnets.runs import ORDERS, folder_of, plan, read_result, with_parents  # noqa: E402
 

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from fitnets import runs as store  # noqa: E402
-from fitnets.report.compare import ARM_NAMES  # noqa: E402
+from fitnets.report.arms import ARM_NAMES  # noqa: E402
 from fitnets.report.page import write_page  # noqa: E402
 from fitnets.runs import Run, arm_runs, folder_of, read_result, retrained, teacher_run  # noqa: E402
 

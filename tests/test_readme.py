@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fitnets.check import check_config
-from fitnets.report.compare import ARM_NAMES
+from fitnets.report.arms import ARM_NAMES
 from fitnets.runs import plan, read_result
 from tests.conftest import ROOT, SMALL, composed, go
 

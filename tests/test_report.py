@@ -9,7 +9,8 @@ from statistics import mean, stdev
 import pytest
 from scipy import stats
 
-from fitnets.report.compare import paired_difference, rows
+from fitnets.report.arms import paired_difference
+from fitnets.report.compare import rows
 from fitnets.runs import folder_of, plan, read_result
 from tests.conftest import go
 
@@ -96,7 +97,7 @@ def test_a_comparison_with_patience_or_retraining_has_its_table_and_says_so(smal
 
 
 def test_every_arm_has_a_name_and_a_colour_of_its_own() -> None:
-    from fitnets.report.compare import ARM_NAMES, COLORS
+    from fitnets.report.arms import ARM_NAMES, COLORS
     from fitnets.runs import ARMS
 
     assert set(ARM_NAMES) == set(ARMS) == set(COLORS)

@@ -2,36 +2,15 @@
 
 import csv
 import hashlib
-import math
 import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from fitnets.report.arms import ARM_NAMES, COLORS, FIRST_STAGES, paired_difference
+from fitnets.report.page import write_page
 from fitnets.runs import Run, folder_of
-
-FIRST_STAGES = ("hint", "label_hint")
-ARM_NAMES = {
-    "backprop": "backprop",
-    "kd": "KD",
-    "fitnet": "hint then KD",
-    "label_hint_backprop": "label hint then labels",
-    "label_hint_kd": "label hint then KD",
-    "joint_label_backprop": "labels twice, jointly",
-    "joint_label_kd": "KD and label hint, jointly",
-    "joint_hint_kd": "KD and teacher hint, jointly",
-    "random_teacher": "random hint then KD",
-    "frozen_guided": "hint then KD, frozen",
-    "iid": "i.i.d.",
-    "random": "random order",
-    "hard_to_easy": "hard to easy",
-    "easy_to_hard": "easy to hard",
-}
-COLORS = {"backprop": "#7f7f7f", "kd": "#1f77b4", "fitnet": "#d62728"}
-OTHER_COLORS: tuple[str, ...] = ("#2ca02c", "#98df8a", "#9467bd", "#c5b0d5", "#8c564b", "#e377c2", "#bcbd22")
-OTHER_COLORS += ("#7f7f7f", "#9467bd", "#d62728", "#1f77b4")  # orders of a curriculum
-COLORS |= dict(zip(list(ARM_NAMES)[3:], OTHER_COLORS, strict=True))
 
 
 @dataclass(frozen=True)
@@ -96,15 +75,6 @@ def rows(named: list[Run], results: dict[str, dict[str, Any]], arms: list[str]) 
     return table
 
 
-def paired_difference(arm: dict[int, float], baseline: dict[int, float]) -> tuple[float, float]:
-    """Mean over seeds of arm - baseline, and the half width of its 95 % interval (Student's t, n - 1)."""
-    from scipy.stats import t
-
-    differences = [arm[seed] - baseline[seed] for seed in sorted(arm)]
-    n = len(differences)
-    return mean(differences), float(t.ppf(0.975, n - 1)) * stdev(differences) / math.sqrt(n)
-
-
 def report(
     cfg: dict[str, Any],
     named: list[Run],
@@ -114,8 +84,6 @@ def report(
     overrides: list[str],
 ) -> None:
     """Print the table; write it, the plot and the page under runs_dir/reports/."""
-    from fitnets.report.page import write_page  # it uses this file
-
     table = rows(named, results, arms_of(cfg))
     teachers = [r for run in named for r in [run.parents.get("teacher")] if r and r.spec["epochs"]]
     teacher = results[teachers[0].fingerprint] if teachers else None

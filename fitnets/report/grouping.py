@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import mean, stdev
 from typing import Any
 
-from fitnets.report.compare import ARM_NAMES, paired_difference
+from fitnets.report.arms import ARM_NAMES, paired_difference
 from fitnets.report.folders import Folder, with_ancestors
 
 NOT_SETTINGS = ("stage", "arm", "seed", "fingerprint", "parents", "data", "trainer", "split_seed", "labels", "dataset")

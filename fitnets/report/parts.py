@@ -5,8 +5,8 @@ from collections.abc import Collection, Sequence
 from html import escape
 from typing import Any
 
+from fitnets.report.arms import ARM_NAMES
 from fitnets.report.charts import DASHES, MARKERS, SERIES, Line, Style
-from fitnets.report.compare import ARM_NAMES
 from fitnets.report.folders import Folder
 from fitnets.report.grouping import Figure, Problem, Row, standing
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from fitnets.report.compare import ARM_NAMES, FIRST_STAGES
+from fitnets.report.arms import ARM_NAMES, FIRST_STAGES
 from fitnets.report.page import write_page
 from fitnets.report.sweep_plot import plot
 from fitnets.sweep import SEEDS, read_jobs, swept

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from fitnets.collective import labelled_in
 from fitnets.data.module import Batch
 from fitnets.layers import Cut
 from fitnets.losses import hard_cross_entropy
 from fitnets.optim import make_optimizer
-from fitnets.ranks import labelled_in
 from fitnets.stages.means import Means, note
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fitnets.collective import labelled_in
 from fitnets.data.module import Batch
 from fitnets.layers import watched
 from fitnets.losses import hard_cross_entropy, hint_loss
 from fitnets.optim import make_optimizer
-from fitnets.ranks import labelled_in
 from fitnets.stages.answers import Answers
 from fitnets.stages.classify import ClassifierModule
 from fitnets.stages.kd import KDModule

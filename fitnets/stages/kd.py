@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torchmetrics import KLDivergence, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from fitnets.collective import labelled_in
 from fitnets.components import build
 from fitnets.data.module import Batch
 from fitnets.losses import hard_cross_entropy, hinton_loss, kd_loss, soft_cross_entropy
 from fitnets.optim import make_optimizer
-from fitnets.ranks import labelled_in
 from fitnets.stages.answers import Answers
 from fitnets.stages.classify import label_metrics, note_and_reset, update_label_metrics
 from fitnets.stages.means import Means, note

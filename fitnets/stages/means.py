@@ -6,7 +6,7 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
-from fitnets.ranks import averaged
+from fitnets.collective import averaged
 
 
 def note(module: LightningModule, figures: Mapping[str, Tensor | float]) -> None:

@@ -15,6 +15,7 @@ from fitnets.assemble import SCORES, make_data, make_module
 from fitnets.components import build
 from fitnets.data.module import DataModule
 from fitnets.load import load_teacher
+from fitnets.provenance import hardware, versions, write_config
 from fitnets.report.agreement import agreements
 from fitnets.report.curriculum import easiest_and_hardest
 from fitnets.runs import Run, folder_of
@@ -28,8 +29,6 @@ def score(run: Run, folder: Path, parents: dict[str, Path], options: dict[str, A
 
     `difficulty` (N,) float64 is by sample id of the training file, higher = harder, NaN outside the train part.
     """
-    from fitnets.train import hardware, versions, write_config
-
     started = time.monotonic()
     (folder / "media").mkdir(parents=True, exist_ok=True)
     gpu = options["accelerator"] != "cpu" and torch.cuda.is_available()

@@ -1,0 +1,58 @@
+"""What a run's folder says of itself: the config that decided it, the versions and the hardware that made it."""
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from fitnets import __version__
+from fitnets.data.module import DataModule
+from fitnets.runs import Run
+
+PREPROCESS = "preprocess.safetensors"
+
+
+def write_config(run: Run, data: DataModule, options: dict[str, Any], folder: Path) -> None:
+    """config.yaml: what decided the result, what the data turned out to be, and where it was computed."""
+    config = {
+        "stage": run.stage,
+        "arm": run.arm,
+        "seed": run.seed,
+        "fingerprint": run.fingerprint,
+        "parents": {role: parent.name for role, parent in run.parents.items()},
+        **run.spec,
+        "data": {
+            "input_shape": list(data.input_shape),
+            "num_classes": data.num_classes,
+            "preprocess": data.preprocess.kind,
+            "scale": data.preprocess.scale,
+            "where": run.where,
+        },
+        "trainer": options,
+    }
+    save_file({name: t.cpu().contiguous() for name, t in data.preprocess.tensors.items()}, folder / PREPROCESS)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+
+
+def versions() -> dict[str, str]:
+    packages = ("torch", "pytorch-lightning", "torchmetrics", "scikit-learn", "safetensors")
+    ours = {"fitnets": __version__, "python": platform.python_version()}
+    return ours | {name: version(name) for name in packages}
+
+
+def hardware(device: torch.device) -> dict[str, Any]:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
+    return {"device": device.type, "name": name, "threads": torch.get_num_threads()}
+
+
+def cpu_name() -> str:
+    """The processor's own name where the system tells it, else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
