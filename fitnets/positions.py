@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fitnets.check import ConfigError, check_nets
-from fitnets.report.sweep import PAIR, points_of, teacher_of, write_report
+from fitnets.report.sweep import PAIR, add_page, points_of, teacher_of, write_report
 from fitnets.runs import Run
 from fitnets.sweep import described
 
@@ -117,7 +117,7 @@ def report(cfg: dict[str, Any], named: list[Run], runs_dir: Path, console: Any, 
     labels = "" if cfg["dataset"]["labels"] == "all" else f", {cfg['dataset']['labels']} labels"
     command = shlex.join(["python", "run.py", *overrides])
     teacher = teacher_of(facts)
-    table = write_report(
-        folder, points, PAIR, f"hint positions, {nets}{labels}", command, console, teacher, ranked=True
-    )
+    title = f"hint positions, {nets}{labels}"
+    table = write_report(folder, points, PAIR, title, command, console, teacher, ranked=True)
+    add_page(folder, points, title, command, console)
     return next(row.validation for row in table if row.chosen)

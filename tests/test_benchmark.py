@@ -21,6 +21,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark, "PAIRS", {"tiny": TINY})
 
 
+@pytest.mark.slow
 def test_figures_of_steps_and_epochs_come_from_trainings(tiny: None, tmp_path: Path) -> None:
     out: benchmark.Figures = {"ratios": {}, "details": {}}
     benchmark.steps("tiny", 1, tmp_path, out)

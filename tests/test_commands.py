@@ -58,7 +58,7 @@ def test_two_processes_at_once_train_the_teacher_once(tmp_path: Path) -> None:
     assert len(list((tmp_path / "runs").glob("kd-*/result.json"))) == 2
 
 
-@pytest.mark.parametrize("stage", ["hint", "kd"])
+@pytest.mark.parametrize("stage", [pytest.param("hint", marks=pytest.mark.slow), "kd"])
 def test_killed_and_started_again_it_says_where_it_resumes_and_ends_bit_equal(tmp_path: Path, stage: str) -> None:
     words = ["stage=fitnet", *SMALL, "epochs.hint=12", "epochs.kd=12", "trainer.checkpoint_seconds=0.05"]
     through = typed(*words, f"runs_dir={tmp_path}/through", cwd=tmp_path)

@@ -259,9 +259,15 @@ def trained(small, *words: str) -> tuple[dict, dict, Path]:
     return json.loads((folder / "result.json").read_text()), rows[-1], folder
 
 
+@pytest.fixture(scope="module")
+def scored_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A runs_dir that several tests share, and so its score."""
+    return tmp_path_factory.mktemp("scored_once")
+
+
 @pytest.mark.parametrize("name", sorted(PACINGS))
-def test_every_pacing_runs_on_digits(small, name: str) -> None:
-    words = ["stage=backprop", "curriculum=easy_to_hard", f"curriculum/pacing={name}"]
+def test_every_pacing_runs_on_digits(small, scored_once: Path, name: str) -> None:
+    words = ["stage=backprop", "curriculum=easy_to_hard", f"curriculum/pacing={name}", f"runs_dir={scored_once}"]
     result, last, folder = trained(small, *words)
     assert float(last["curriculum/pool_fraction"]) == 1.0 and result["updates"] == 90
     assert sum(float(last[f"curriculum/shown_decile{k:02}"]) for k in range(1, 11)) == pytest.approx(1, abs=1e-5)

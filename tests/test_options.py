@@ -110,6 +110,7 @@ print(seen, data.images.images.numel() // 2**20, round(most - before))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of memory")
 def test_images_and_answers_that_do_not_fit_stream_from_disk(tmp_path: Path) -> None:
     """Decoded, preprocessed, answered and trained on in less memory than the images, or the answers, take."""

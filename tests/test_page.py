@@ -15,12 +15,9 @@ from statistics import mean, stdev
 import numpy as np
 import pytest
 import report
-import torch
 import yaml
 from PIL import Image
 
-import fitnets
-from fitnets.data.images import split
 from fitnets.report.charts import counted_in
 from fitnets.report.folders import NoRuns, read
 from fitnets.report.grouping import problems_of
@@ -111,48 +108,11 @@ def edited(folder: Path, **result) -> dict:
     return facts
 
 
-def measure(folder: Path, images) -> None:
-    """Write into a run folder what is measured on its test part: a real prediction's, and a picture of real digits."""
-    stage = json.loads((folder / "result.json").read_text())["stage"]
-    (folder / "media").mkdir()
-    names = {"hint": ["hint_maps"], "kd": ["disagreed", "hardest"]}.get(stage, ["hardest"])
-    if stage != "hint":
-        net = (fitnets.load_teacher if stage == "teacher" else fitnets.load_student)(folder)
-        with torch.no_grad():
-            chances = net(images.test_images).softmax(1)
-        (confidence, answer), y = chances.max(1), images.test_labels
-        bins = (confidence * 15).long().clamp(max=14)
-        right = (answer == y).float()
-
-        def by_bin(values):
-            return [float(values[bins == b].mean()) if (bins == b).any() else 0.0 for b in range(15)]
-
-        reliability = {"confidence": by_bin(confidence), "accuracy": by_bin(right)}
-        reliability["count"] = [int((bins == b).sum()) for b in range(15)]
-        gaps = [abs(c - a) * n for c, a, n in zip(*reliability.values(), strict=True)]
-        matrix = torch.zeros(10, 10, dtype=torch.long)
-        matrix.index_put_((y, answer), torch.ones_like(y), accumulate=True)
-        per_class = (matrix.diag() / matrix.sum(1)).tolist()
-        test = json.loads((folder / "result.json").read_text())["test"]
-        details = {"per_class": per_class, "confusion": matrix.tolist(), "reliability": reliability}
-        edited(folder, test=test | {"ece": sum(gaps) / len(y), "brier": 0.25}, details=details)
-        worst = (right + chances.gather(1, y[:, None])[:, 0]).argsort()[:12]
-    else:
-        worst = torch.arange(12)
-    strip = np.concatenate([image[0].numpy() * 15 for image in images.test_images[worst]], axis=1)
-    for number, name in enumerate(names):
-        turned = np.roll(strip, 8 * number, axis=1)  # no two pictures are the same
-        Image.fromarray(turned).resize((strip.shape[1] * 5, 40), 0).save(folder / "media" / f"{name}.png")
-
-
 @pytest.fixture(scope="module")
 def measured(compared, tmp_path_factory) -> Path:
-    """A copy of the finished comparison whose runs have been measured, with a curriculum in its KD runs."""
+    """A copy of the finished comparison, with a curriculum in its KD runs."""
     runs_dir = tmp_path_factory.mktemp("measured") / "runs"
     shutil.copytree(compared[1], runs_dir)
-    images = split(compared[0]["dataset"], compared[0]["split_seed"])[0]
-    for path in list(runs_dir.glob("*/result.json")):
-        measure(path.parent, images)
     for folder in (path.parent for path in runs_dir.glob("kd-*/metrics.csv")):
         rows = list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
         for i, row in enumerate(rows):

@@ -98,7 +98,9 @@ def test_a_comparison_with_patience_or_retraining_has_its_table_and_says_so(smal
 
 def test_every_arm_has_a_name_and_a_colour_of_its_own() -> None:
     from fitnets.report.arms import ARM_NAMES, COLORS
-    from fitnets.runs import ARMS
+    from fitnets.runs import ARMS, ORDERS
 
-    assert set(ARM_NAMES) == set(ARMS) == set(COLORS)
-    assert len(set(ARM_NAMES.values())) == len(set(COLORS.values())) == len(ARMS)
+    assert set(ARM_NAMES) == {*ARMS, *ORDERS} == set(COLORS)
+    for together in (ARMS, ORDERS):  # what one table may hold
+        for look in (ARM_NAMES, COLORS):
+            assert len({look[arm] for arm in together}) == len(together)

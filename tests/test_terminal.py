@@ -67,7 +67,7 @@ def test_clock(seconds: float, told: str) -> None:
 class Steps:
     """A trainer at the start of its second epoch of four, of ten updates each."""
 
-    max_epochs, num_training_batches, current_epoch, global_step = 4, 10, 1, 10
+    max_epochs, num_training_batches, current_epoch, global_step, world_size = 4, 10, 1, 10, 1
 
     def __init__(self) -> None:
         figures = {"val/accuracy": 0.9, "match/agreement": 0.8, "distill/lambda": 3.25, "train/loss": 1.0}

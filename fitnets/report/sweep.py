@@ -200,7 +200,7 @@ def write_report(
     more: str = "",
     grid: bool = True,
 ) -> list[Row]:
-    """Print the table; write table.md, table.csv, plot.png and page.html.
+    """Print the table; write table.md, table.csv and plot.png.
 
     `ranked`: best first, else in the points' order. `grid`: two keys make a heat map.
     """
@@ -217,10 +217,14 @@ def write_report(
     level = teacher["validation"].get(figure) if teacher else None
     plot(folder / "plot.png", in_order, keys, title, name, scale, level, grid)
     console.print(f"\n{title}\n\n{in_columns(lines(table, keys, figure))}\n\n{note}")
-    page = write_page([point.folder for point in points], folder / "page.html", title, [command])
     console.print(f"\nTable: {folder}/table.md   plot: {folder}/plot.png")
-    console.print(f"Page with everything, for a browser: {page}")
     return table
+
+
+def add_page(folder: Path, points: Sequence[Point], title: str, command: str, console: Any) -> None:
+    """page.html beside the table: everything about the runs of the points."""
+    page = write_page([point.folder for point in points], folder / "page.html", title, [command])
+    console.print(f"Page with everything, for a browser: {page}")
 
 
 # ------------------------------------------------------------------------------------------- a sweep
@@ -246,7 +250,9 @@ def finish(sweep_folder: Path) -> int:
         failed = f"{len(bad)} of {len(jobs)} jobs failed and are not in it." if bad else ""
         folder = Path(sweep["runs_dir"]) / "reports" / f"sweep-{sweep['name']}"
         command = shlex.join(["python", "run.py", "-m", *sweep["words"]])
-        write_report(folder, points, keys, title_of(points, keys), command, console, teacher_of(described), more=failed)
+        title = title_of(points, keys)
+        write_report(folder, points, keys, title, command, console, teacher_of(described), more=failed)
+        add_page(folder, points, title, command, console)
     for job in bad:
         told = " ".join(f"{key}={value}" for key, value in values_of(job).items() if key in names)
         where = f" (traceback: {job['traceback']})" if "traceback" in job else ""
