@@ -143,6 +143,8 @@ def run(
         console.print("Nothing to train: every stage was done before (fresh=true trains again).")
 
     if cfg["stage"]["name"] in ("compare", "controls"):
+        if brief:  # the sweep's own table has a row for each arm
+            return None
         from fitnets.report.compare import report
 
         report(cfg, named, results, runs_dir, console, overrides)

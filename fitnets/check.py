@@ -10,7 +10,7 @@ import pkgutil
 from collections.abc import Callable
 from typing import Any
 
-from fitnets.check_curriculum import check_curriculum
+from fitnets.check_curriculum import check_curriculum, check_scoring
 from fitnets.components import problem_with
 from fitnets.data.identity import problem_with_path
 from fitnets.data.variants import how_answered, variants_of
@@ -52,7 +52,6 @@ CHOICES = {
     "teacher.recipe.keep": ("last", "best"),
     "trainer.accelerator": ("auto", "cpu", "gpu"),
     "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
-    "curriculum.name": ("none", "easy_to_hard", "hard_to_easy", "random", "self_paced"),
     "fresh": (True, False),
     "dry_run": (True, False),
 }
@@ -66,7 +65,6 @@ NUMBERS: dict[str, tuple[str, Callable[[float], bool], str]] = {  # key -> what 
     "guided_lr_scale": ("a number >= 0", lambda v: v >= 0, "1.0"),
     "dropout": ("a number >= 0 and < 1", lambda v: 0 <= v < 1, "0.2"),
     "dataset.val_fraction": ("a number > 0 and < 1", lambda v: 0 < v < 1, "0.2"),
-    "dataset.label_noise": ("a number >= 0 and < 1", lambda v: 0 <= v < 1, "0.4"),
     "trainer.answers_gib": ("a number > 0", lambda v: v > 0, "16"),
     "trainer.checkpoint_seconds": ("a number >= 0", lambda v: v >= 0, "0.5"),
 }
@@ -77,6 +75,7 @@ OPTIONAL_NUMBERS: dict[str, tuple[str, Callable[[float], bool], str]] = {  # not
     "kd_loss.alpha": ("a number from 0 to 1", lambda v: 0 <= v <= 1, "0.9"),
     "optimizer.lr": ("a number > 0", lambda v: v > 0, "0.002"),
     "teacher.recipe.optimizer.lr": ("a number > 0", lambda v: v > 0, "0.002"),
+    "dataset.label_noise": ("a number >= 0 and < 1", lambda v: 0 <= v < 1, "0"),
     "dataset.test_fraction": ("a number > 0 and < 1", lambda v: 0 < v < 1, "0.2"),
 }
 
@@ -247,7 +246,7 @@ def _check_devices(cfg: dict[str, Any]) -> list[str]:
             fits = max(devices, size - size % devices)
             problems.append(f"{key} is {size}, which {devices} devices cannot share out equally: type {key}={fits}")
     labels, stage = cfg["dataset"]["labels"], cfg["stage"]
-    arms = stage["arms"] if stage["name"] == "compare" else [stage["name"]]
+    arms = {"compare": stage.get("arms"), "controls": [stage.get("arm")]}.get(stage["name"], [stage["name"]])
     labelled_only = any(arm.endswith("backprop") or arm.startswith("label_hint") for arm in arms)
     if labelled_only and labels != "all" and min(labels, cfg["batch_size"]) % devices:
         fits = max(devices, labels - labels % devices)
@@ -340,6 +339,8 @@ def check_nets(cfg: dict[str, Any]) -> list[str]:
         if "_target_" in spec:
             options = {key: value for key, value in spec.items() if key not in ("name", "needs")}
             _try_call(f"curriculum.{part}", options, problems, *known)
+    if not any(problem.startswith("curriculum.") for problem in problems):
+        problems += check_scoring(cfg, images.labels, train)
     _try_call("preprocess", {k: v for k, v in cfg["preprocess"].items() if k not in ("name", "fit_on")}, problems, None)
     if (
         stage in ("kd", "compare", "positions")

@@ -8,7 +8,15 @@ from fitnets.runs import ARMS, ORDERS
 
 PARTS = ("score", "order", "pacing")
 SCORE_ORDERS = ("easy_to_hard", "hard_to_easy", "random")
-NEEDS = ("nothing", "teacher", "student", "history", "folds", "hint", "current_loss")
+NEEDS = {  # what a score needs -> the keys that its YAML must have for that
+    "nothing": (),
+    "teacher": (),
+    "student": ("epochs", "seed"),
+    "history": ("epochs", "seed"),
+    "folds": ("epochs", "seed", "folds", "repeats"),
+    "hint": ("epochs", "seed"),
+    "current_loss": ("every",),
+}
 CONF = Path(__file__).parent.parent / "conf" / "curriculum"
 
 NUMBERS = {  # key below curriculum -> what it must be, test
@@ -48,11 +56,17 @@ def check_curriculum(cfg: dict[str, Any]) -> list[str]:
     if problems:
         return problems
     score, pacing = given["score"], given["pacing"]
+    for part in PARTS:
+        if not isinstance(given[part].get("name"), str):
+            problems.append(f"curriculum.{part}.name is {given[part].get('name')!r}; it must be a name")
     if given["order"].get("name") not in SCORE_ORDERS:
         name = given["order"].get("name")
         problems.append(f"curriculum.order.name is {name!r}; type curriculum/order= one of: {' | '.join(SCORE_ORDERS)}")
     if score.get("needs") not in NEEDS:
         problems.append(f"curriculum.score.needs is {score.get('needs')!r}; it must be one of: {' | '.join(NEEDS)}")
+    elif missing := [key for key in NEEDS[score["needs"]] if key not in score]:
+        told = ", ".join(missing)
+        problems.append(f"curriculum.score.needs is {score['needs']!r}, so curriculum.score must have: {told}")
     if given.get("balanced") not in (True, False):
         problems.append(f"curriculum.balanced is {given.get('balanced')!r}; type curriculum.balanced=true or false")
     for key, (expected, holds) in NUMBERS.items():
@@ -84,10 +98,57 @@ def check_curriculum(cfg: dict[str, Any]) -> list[str]:
         problems.append("stage=teacher knows no curriculum, which orders a student's samples: type curriculum=none")
     if stage == "score" and score.get("needs") == "current_loss":
         problems.append("curriculum/score=current_loss is made while a student trains: stage=score needs another score")
+    if stage == "positions" and score.get("needs") == "hint":
+        problems.append("stage=positions moves the hint layers, and this score would move along: type another score")
     if cfg["retrain_on_all"]:
         problems.append("retrain_on_all trains on validation images, which have no score: type retrain_on_all=false")
     if stage == "controls":
         problems += _check_controls(cfg)
+    return problems
+
+
+def check_scoring(cfg: dict[str, Any], labels: Any, train: Any) -> list[str]:
+    """Problems that show with the data: (N,) labels of the training file, and the train part's sample ids."""
+    import math
+
+    import numpy as np
+
+    from fitnets.data.curriculum import pacing
+
+    given = cfg["curriculum"]
+    if given["name"] == "none":
+        return []
+    problems, score = [], given["score"]
+    smallest = int(labels[train].bincount().clamp(min=1).min())
+    if "folds" in score and score["folds"] > smallest:
+        problems.append(
+            f"curriculum.score.folds is {score['folds']}; the smallest class has {smallest} training images, and each "
+            f"fold needs one: type curriculum.score.folds={max(2, min(5, smallest))}"
+        )
+    if score["name"] == "file":
+        file = Path(score["path"]).expanduser()
+        try:
+            values = np.load(file, allow_pickle=False) if file.suffix == ".npy" else np.loadtxt(file)
+            finite = values.shape == (len(labels),) and bool(np.isfinite(values.astype(np.float64)).all())
+            told = f"holds numbers of shape {values.shape}"
+        except (OSError, ValueError) as error:
+            finite, told = False, f"cannot be read ({error})"
+        if not finite:
+            problems.append(
+                f"curriculum.score.path={score['path']} {told}; it must hold {len(labels)} finite numbers, one for "
+                "each image of the training file (validation images too)"
+            )
+    pace, updates = pacing(given["pacing"], 1000, 20), (0, 1, 10, 100, 500, 999)
+    try:
+        fractions = [float(pace(update)) for update in updates]
+    except Exception as error:
+        return [*problems, f"curriculum.pacing {given['pacing']['_target_']}: {type(error).__name__}: {error}"]
+    grows = fractions == sorted(fractions)
+    if not all(map(math.isfinite, fractions)) or not 0 < fractions[0] <= 1 or not grows:
+        problems.append(
+            f"curriculum.pacing {given['pacing']['_target_']} gives {[round(f, 4) for f in fractions]} at updates "
+            f"{list(updates)} of 1000; it must give fractions of the samples, from above 0 on, that never fall"
+        )
     return problems
 
 

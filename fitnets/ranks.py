@@ -54,7 +54,9 @@ def _rank(
     warnings.filterwarnings("ignore", message="Grad strides do not match")
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0", "LOCAL_RANK": str(rank)}
     torch.set_num_threads(options["threads"] or max(1, torch.get_num_threads() // options["devices"]))
-    callbacks: list[Any] = [StageProgress(Console(highlight=False, soft_wrap=True), label)] if rank == 0 else []
+    callbacks: list[Any] = (
+        [StageProgress(Console(highlight=False, soft_wrap=True, markup=False), label)] if rank == 0 else []
+    )
     with started(run, folder, parents, chosen if rank == 0 else {}, print) as loggers:
         train(run, folder, parents, options, callbacks, loggers)
 

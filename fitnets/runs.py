@@ -37,6 +37,7 @@ class Run:
     spec: dict[str, Any]
     parents: dict[str, "Run"] = field(default_factory=dict)
     where: dict[str, str] = field(default_factory=dict)  # where its data lies and is kept: decides nothing
+    order: str = ""  # of stage=controls: its place in that table, decides nothing
 
     @cached_property
     def fingerprint(self) -> str:
@@ -49,6 +50,11 @@ class Run:
             "parents": {role: parent.fingerprint for role, parent in self.parents.items()},
         }
         return hashlib.sha256(json.dumps(_canonical(decides), sort_keys=True).encode()).hexdigest()
+
+    @property
+    def column(self) -> str:
+        """What a plan's table calls it: its arm, or its order among the controls."""
+        return self.order or self.arm
 
     @property
     def net_name(self) -> str:
@@ -166,7 +172,7 @@ def arm_runs(cfg: dict[str, Any], arm: str, seed: int) -> list[Run]:
 def in_order(cfg: dict[str, Any], order: str, seed: int) -> list[Run]:
     """The stages of `stage.arm` with the curriculum's samples in that order, or without curriculum (iid)."""
     curriculum = NO_CURRICULUM if order == "iid" else cfg["curriculum"] | {"order": {"name": order}}
-    return [replace(run, arm=order) for run in arm_runs(cfg | {"curriculum": curriculum}, cfg["stage"]["arm"], seed)]
+    return [replace(run, order=order) for run in arm_runs(cfg | {"curriculum": curriculum}, cfg["stage"]["arm"], seed)]
 
 
 def score_run(cfg: dict[str, Any]) -> Run:
@@ -177,9 +183,11 @@ def score_run(cfg: dict[str, Any]) -> Run:
     score = cfg["curriculum"]["score"]
     cfg = cfg | {"curriculum": NO_CURRICULUM, "keep": "last", "patience": None, "updates_per_epoch": None}
     cfg["dataset"] = cfg["dataset"] | {"labels": "all"}
-    spec = _common(cfg) | {"score": {key: value for key, value in score.items() if key != "needs"}}
-    if score["name"] == "file":
-        spec["score"] |= {"content": content_of_file(score["path"])}
+    spec = _common(cfg) | {"score": {key: value for key, value in score.items() if key not in ("needs", "path")}}
+    where = _where(cfg)
+    if "path" in score:
+        spec["score"]["content"] = content_of_file(score["path"])
+        where["score_path"] = score["path"]
     parents: dict[str, Run] = {}
     if score["needs"] == "teacher":
         parents["teacher"] = teacher_run(cfg)
@@ -196,7 +204,7 @@ def score_run(cfg: dict[str, Any]) -> Run:
     elif score["needs"] == "hint":
         parents["hint"] = hint_run(cfg | {"epochs": cfg["epochs"] | {"hint": score["epochs"]}}, score["seed"])
     parents = {role: run if role == "teacher" else replace(run, arm="score") for role, run in parents.items()}
-    return Run("score", "score", cfg["split_seed"], spec | {"epochs": 0}, parents, _where(cfg))
+    return Run("score", "score", cfg["split_seed"], spec | {"epochs": 0}, parents, where)
 
 
 def teacher_run(cfg: dict[str, Any], untrained: bool = False) -> Run:
@@ -256,8 +264,8 @@ def _both(cfg: dict[str, Any]) -> int:
 
 def _common(cfg: dict[str, Any]) -> dict[str, Any]:
     dataset = {key: value for key, value in cfg["dataset"].items() if key not in ("labels", "path", "cache_dir")}
-    if not dataset["label_noise"]:
-        del dataset["label_noise"]
+    if not dataset.get("label_noise"):
+        dataset.pop("label_noise", None)
     if "path" in cfg["dataset"]:
         dataset["content"] = content(cfg["dataset"]["path"])
     return {
@@ -297,12 +305,12 @@ def _curriculum(cfg: dict[str, Any]) -> dict[str, Any]:
     """What of the curriculum decides a training, however it was typed; the score, where it is fixed, is a parent."""
     given = cfg["curriculum"]
     if given["name"] == "none":
-        return given
-    order = given["order"]["name"]
-    score = (
-        {} if order == "random" else {"score": given["score"] if is_dynamic(cfg) else {"name": given["score"]["name"]}}
-    )
-    return {"name": order, **score, **{key: given[key] for key in ("order", "pacing", "balanced")}}
+        return NO_CURRICULUM
+    order, dynamic = given["order"]["name"], is_dynamic(cfg)
+    what = {"name": "self_paced" if dynamic and order == "easy_to_hard" else order}
+    if order != "random":
+        what |= {"score": given["score"] if dynamic else {"name": given["score"]["name"]}}
+    return what | {key: given[key] for key in ("order", "pacing", "balanced")}
 
 
 def is_dynamic(cfg: dict[str, Any]) -> bool:

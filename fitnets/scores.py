@@ -38,14 +38,22 @@ class Scored:
         return self.data.given_labels[self.data.train_index].cpu()
 
     def batches(self, index: Tensor) -> Iterator[Tensor]:
+        """Clean images, preprocessed as this data is."""
         return (self.data.preprocessed(part) for part in index.split(BATCH))
 
     @torch.no_grad()
     def logits(self, net: nn.Module, index: Tensor | None = None) -> Tensor:
-        """(n, K) float64 of a network in eval mode on clean images; of all training samples unless `index` is given."""
-        net = net.to(self.data.device).eval()
+        """(n, K) float64 of a loaded network on clean images; of all training samples unless `index` is given.
+
+        It preprocesses uint8 images as it was trained to: a fold's student has not seen the fold for that either.
+        """
+        from fitnets.data.module import gathered  # checks look at these functions without Lightning
+
+        assert self.data.images is not None
+        net, images = net.to(self.data.device).eval(), self.data.images.images
         index = self.data.train_index if index is None else index
-        return torch.cat([net(x).double().cpu() for x in self.batches(index)])
+        parts = (gathered(images, part, self.data.device) for part in index.split(BATCH))
+        return torch.cat([net(part).double().cpu() for part in parts])
 
 
 # ---------------------------------------------------------------------------------------- a teacher
@@ -109,13 +117,11 @@ def svm_margin(scored: Scored, features: str, components: int, folds: int, regul
 @torch.no_grad()
 def penultimate(scored: Scored, net: nn.Module) -> Tensor:
     """(n, D) float32: what the last linear layer of a network is given."""
-    net = net.to(scored.data.device).eval()
     last = [module for module in net.modules() if isinstance(module, nn.Linear)][-1]
     seen: list[Tensor] = []
     handle = last.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].flatten(1).cpu()))
     try:
-        for x in scored.batches(scored.data.train_index):
-            net(x)
+        scored.logits(net)
     finally:
         handle.remove()
     return torch.cat(seen).float()
@@ -125,12 +131,6 @@ def file(scored: Scored, path: str, higher_is: str) -> Tensor:
     """The user's own numbers, one for each image of the training file (validation images among them), in its order."""
     source = Path(path).expanduser()
     values = np.load(source, allow_pickle=False) if source.suffix == ".npy" else np.loadtxt(source)
-    expected = len(scored.data.given_labels)
-    if values.shape != (expected,) or not np.isfinite(values.astype(np.float64)).all():
-        raise ValueError(
-            f"{source} holds numbers of shape {values.shape}; curriculum/score=file needs {expected} finite numbers, "
-            "one for each image of the training file"
-        )
     difficulty = torch.from_numpy(values.astype(np.float64))[scored.data.train_index]
     return difficulty if higher_is == "harder" else -difficulty
 
@@ -168,11 +168,11 @@ def hint_error(scored: Scored, epochs: int, seed: int) -> Tensor:
     Squared error over the hint's squared distance from the mean hint. The error alone would rank samples by the size of
     their hints, and those are largest where the teacher is surest.
     """
-    module = scored.hint_module.to(scored.data.device).eval()
-    errors, hints = [], []
-    for x in scored.batches(scored.data.train_index):
-        hint = module.teacher(x).flatten(1)
-        errors.append((module.regressor(module.guided(x)).flatten(1) - hint).square().sum(1).double())
-        hints.append(hint)
-    hint = torch.cat(hints)
-    return (torch.cat(errors) / (hint - hint.mean(0)).square().sum(1).double().clamp(min=1e-12)).cpu()
+    module, index = scored.hint_module.to(scored.data.device).eval(), scored.data.train_index
+    mean = sum(module.teacher(x).double().sum(0) for x in scored.batches(index)) / len(index)
+    unexplained = []
+    for x in scored.batches(index):
+        hint = module.teacher(x).double()
+        error = (module.regressor(module.guided(x)) - hint).square().flatten(1).sum(1)
+        unexplained.append(error / (hint - mean).square().flatten(1).sum(1).clamp(min=1e-12))
+    return torch.cat(unexplained).cpu()

@@ -144,7 +144,7 @@ def described(run: Run, runs_dir: Path) -> dict[str, Any]:
     """What a table needs to know of a run and result.json does not hold."""
     hint = run.parents.get("hint", run)
     layers = [hint.spec["hint"][f"{role}_layer"] for role in ("teacher", "student")] if "hint" in hint.spec else None
-    found = {"folder": str(folder_of(run, runs_dir)), "stage": run.stage, "arm": run.arm, "hint": layers}
+    found = {"folder": str(folder_of(run, runs_dir)), "stage": run.stage, "arm": run.column, "hint": layers}
     parents = {role: str(folder_of(parent, runs_dir)) for role, parent in run.parents.items()}
     return found | {"fingerprint": run.fingerprint, "seed": run.seed, "parents": parents}
 

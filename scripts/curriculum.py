@@ -19,9 +19,10 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from rich.console import Console  # noqa: E402
+from safetensors.numpy import load_file  # noqa: E402
 
 import run as door  # noqa: E402
-from fitnets.report.agreement import scores_beside, spearman  # noqa: E402
+from fitnets.report.agreement import spearman  # noqa: E402
 from fitnets.report.arms import ARM_NAMES, COLORS, paired_difference  # noqa: E402
 from fitnets.report.compare import Row, rows  # noqa: E402
 from fitnets.report.terminal import trust  # noqa: E402
@@ -106,7 +107,7 @@ def conditions(table: dict[str, Any], words: list[str], only_table: bool) -> lis
                     continue
                 accuracy: dict[str, dict[int, float]] = {order: {} for order in ORDERS}
                 for r in plan(cfg):
-                    accuracy[r.arm][r.seed] = results[r.fingerprint]["test_accuracy"]
+                    accuracy[r.column][r.seed] = results[r.fingerprint]["test_accuracy"]
                 to_random = {o: paired_difference(accuracy[o], accuracy["random"]) for o in ORDERS if o != "random"}
                 table_rows = rows(plan(cfg), results, list(ORDERS))
                 found.append(Condition(score, f"{noise:.0%}", budget, table_rows, to_random))
@@ -130,14 +131,16 @@ def correlations(folders: dict[str, Path]) -> list[str]:
 
     if not folders:
         return []
-    difficulty = scores_beside(next(iter(folders.values())))
-    names = [name for name in folders if name in difficulty]
+    difficulty = {name: load_file(folder / "scores.safetensors")["difficulty"] for name, folder in folders.items()}
+    names = list(folders)
     lines = ["| | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
     for name in names:
         lines.append(
             f"| {name} | " + " | ".join(f"{spearman(difficulty[name], difficulty[o]):.2f}" for o in names) + " |"
         )
-    told = {name: trust(json.loads((folders[name] / "result.json").read_text())).removeprefix("; ") for name in names}
+    results = {name: json.loads((folders[name] / "result.json").read_text()) for name in names}
+    agrees = {name: spearman(difficulty[name], difficulty["c_score"]) for name in names if "c_score" in difficulty}
+    told = {name: trust(results[name], agrees.get(name)).removeprefix("; ") for name in names}
     return [*lines, "", *(f"- {name}: {text}" for name, text in told.items() if text)]
 
 

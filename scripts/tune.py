@@ -126,13 +126,16 @@ def attempt(trial: Any, cfg: dict[str, Any], words: list[str], figure: str, prun
     return result["validation"][figure]
 
 
+PLANS = ("compare", "controls", "positions", "score")  # they train more than one student, or none
+
+
 def tune(space: Space, overrides: list[str], trials: int, seed: int, prune: bool) -> int:
     """Ask and tell until there are `trials`; exit code 1 where one failed."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     cfg = composed(overrides)
-    if (stage := cfg["stage"]["name"]) in ("compare", "positions") or cfg["dry_run"] or cfg["trainer"]["devices"] > 1:
+    if (stage := cfg["stage"]["name"]) in PLANS or cfg["dry_run"] or cfg["trainer"]["devices"] > 1:
         raise ConfigError(["a trial trains one student on one device: type stage=fitnet (or kd, backprop, hint, ...) "
                            "and neither dry_run nor trainer=ddp"])  # fmt: skip
     figure = "r2" if stage == "hint" else "accuracy"
@@ -184,7 +187,7 @@ def show(study: Any, space: Space, overrides: list[str], folder: Path, file: Pat
 
     from fitnets.report.sweep import Point, read, title_of, write_report
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
     trials = study.get_trials(deepcopy=False)
     whole = [trial for trial in trials if trial.state.name == "COMPLETE"]
     points = []

@@ -20,3 +20,8 @@ def planted(split_seed: int, test_fraction: float) -> Images:
     keep = torch.rand(easy.images.shape, generator=generator) < 0.35
     images = torch.where(hard_ones(len(easy.labels))[:, None, None, None] & ~keep, noise, easy.images)
     return Images(images, easy.labels, easy.test_images, easy.test_labels, easy.class_names)
+
+
+def per_cent(update: int, updates: int, batches_per_epoch: int, start: float) -> float:
+    """A pacing that gives per cent where fractions are wanted."""
+    return 100 * update / updates + 40

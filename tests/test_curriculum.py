@@ -302,11 +302,11 @@ def test_controls_have_equal_updates_and_a_table(small, capsys) -> None:
     out = capsys.readouterr().out
     assert all(name in out for name in ("i.i.d.", "random order", "hard to easy", "easy to hard", "vs i.i.d."))
     runs = plan(cfg)
-    assert [run.arm for run in runs[:4]] == ["iid", "random", "hard_to_easy", "easy_to_hard"] and len(runs) == 8
+    assert [run.column for run in runs[:4]] == ["iid", "random", "hard_to_easy", "easy_to_hard"] and len(runs) == 8
     results = [json.loads((folder_of(run, Path(cfg["runs_dir"])) / "result.json").read_text()) for run in runs]
     assert {result["updates"] for result in results} == {90}
     assert sum(run.stage == "score" for run in with_parents(runs)) == 1, "one score for all seeds and orders"
-    assert not any("score" in run.parents for run in runs if run.arm in ("iid", "random"))
+    assert not any("score" in run.parents for run in runs if run.column in ("iid", "random"))
 
 
 def test_a_short_budget_counts_updates(small) -> None:
@@ -392,10 +392,49 @@ def test_options_of_a_score_and_a_pacing_are_checked_before_training() -> None:
     assert len(problems) == 2 and "start, full_at, power" in problems[0] and "features, components" in problems[1]
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["curriculum/score=svm_margin", "curriculum.score.folds=500"], "folds is 500; the smallest"),
+        (["curriculum.pacing.start=1e-9", "curriculum.pacing._target_=tests.planted.per_cent"], "must give fractions"),
+    ],
+)
+def test_scores_and_pacings_are_checked_against_the_data(words: list[str], told: str) -> None:
+    drop = ["~curriculum.pacing.power", "~curriculum.pacing.full_at"] if "per_cent" in words[-1] else []
+    (problem,) = check_nets(composed("stage=backprop", "curriculum=easy_to_hard", *words, *drop))
+    assert told in problem
+
+
+def test_a_score_without_what_it_needs_is_told() -> None:
+    (problem,) = check_config(composed("stage=backprop", "curriculum=self_paced", "~curriculum.score.every"))
+    assert "so curriculum.score must have: every" in problem
+
+
+def test_self_paced_is_labelled_as_such(small) -> None:
+    assert plan(small("stage=backprop", "curriculum=self_paced"))[0].spec["curriculum"]["name"] == "self_paced"
+
+
+def test_a_moved_score_file_is_the_same_score(small, tmp_path: Path) -> None:
+    prints = []
+    for name in ("a.txt", "b.txt"):
+        np.savetxt(tmp_path / name, np.arange(1438.0))
+        words = ["curriculum=easy_to_hard", "curriculum/score=file", f"curriculum.score.path={tmp_path}/{name}"]
+        prints.append(plan(small("stage=backprop", *words))[0].fingerprint)
+    assert prints[0] == prints[1]
+
+
+def test_iid_runs_of_the_controls_are_those_of_plain_backprop(small) -> None:
+    """Reused, and under their own arm: a page of a later comparison must not call them i.i.d."""
+    controls = plan(small("experiment=curriculum/controls", "seeds=[0,1]"))
+    plain = plan(small("stage=backprop"))[0]
+    (iid,) = [run for run in controls if run.column == "iid" and run.seed == 0]
+    assert iid.fingerprint == plain.fingerprint and iid.arm == plain.arm == "backprop"
+
+
 def test_a_file_of_the_wrong_length_says_how_many_it_must_hold(small, tmp_path: Path) -> None:
     np.savetxt(tmp_path / "few.txt", np.arange(10.0))
     cfg = small(
         "stage=score", "curriculum=easy_to_hard", "curriculum/score=file", f"curriculum.score.path={tmp_path}/few.txt"
     )
-    with pytest.raises(ValueError, match="needs 1438 finite numbers"):
-        go(cfg)
+    (problem,) = check_nets(cfg)
+    assert "holds numbers of shape (10,); it must hold 1438 finite numbers" in problem

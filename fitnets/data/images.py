@@ -10,7 +10,9 @@ from torch import Tensor
 from fitnets.components import build
 from fitnets.seeds import derive
 
-NOT_THE_SOURCE = ("name", "val_fraction", "val_split", "labels", "label_noise", "content")  # of a dataset's keys
+NOT_THE_SOURCE = (  # of a dataset's keys
+    *("name", "val_fraction", "val_split", "labels", "label_noise", "content", "score_path"),
+)
 
 
 @dataclass(frozen=True)

@@ -205,8 +205,12 @@ class DataModule(LightningDataModule):
         return self.train_batches
 
     def ranked(self, pool: Tensor, difficulty: Tensor | None) -> Tensor:
-        """The pool's sample ids in the order in which the curriculum admits them. Without difficulty: any."""
-        order = self.curriculum["order"]["name"] if difficulty is not None else "random"
+        """The pool's sample ids in the order in which the curriculum admits them."""
+        order = self.curriculum["order"]["name"]
+        if difficulty is None and order != "random":
+            if "every" not in self.curriculum["score"]:
+                raise ValueError(f"the curriculum {order} has no score to rank by")
+            order = "random"  # self-paced: ranked before the first update
         balanced = self.given_labels.cpu() if self.curriculum["balanced"] else None
         return ranking(order, pool, difficulty, self.seed, balanced)
 

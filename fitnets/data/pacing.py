@@ -35,7 +35,8 @@ def exponential_fixed(
     update: int, updates: int, batches_per_epoch: int, start: float, increase: float, every: float
 ) -> float:
     """start * increase^floor(update / L), L = `every` of the training."""
-    return start * increase ** math.floor(update / max(1.0, every * updates))
+    enough = math.ceil(math.log(1 / start) / math.log(increase))  # steps after which all samples are in
+    return start * increase ** min(enough, math.floor(update / max(1.0, every * updates)))
 
 
 def exponential_varied(

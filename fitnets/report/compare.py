@@ -34,8 +34,8 @@ def arms_of(cfg: dict[str, Any]) -> list[str]:
 
 
 def baseline_of(arms: list[str]) -> str:
-    """The arm that the others are held against: plain shuffles of a curriculum's controls, else backprop."""
-    return "iid" if "iid" in arms else "backprop"
+    """The arm that the others are held against: plain shuffles among a curriculum's controls, else backprop."""
+    return next((arm for arm in ("iid", "random") if arm in arms), "backprop")
 
 
 def rows(named: list[Run], results: dict[str, dict[str, Any]], arms: list[str]) -> list[Row]:
@@ -45,7 +45,7 @@ def rows(named: list[Run], results: dict[str, dict[str, Any]], arms: list[str]) 
     seconds: dict[str, dict[int, float]] = {arm: {} for arm in arms}
     cost: dict[str, tuple[int, int]] = {}
     for run in named:
-        result, arm = results[run.fingerprint], run.arm
+        result, arm = results[run.fingerprint], run.column
         updates[arm][run.seed] = updates[arm].get(run.seed, 0) + result["updates"]
         seconds[arm][run.seed] = seconds[arm].get(run.seed, 0.0) + result["seconds"]
         if run.stage not in FIRST_STAGES:
@@ -99,7 +99,8 @@ def report(
         writer.writerows(asdict(row) for row in table)
     plot(cfg, named, teacher, runs_dir, folder / "curves.png")
     folders = [folder_of(run, runs_dir) for run in named]
-    page = write_page(folders, folder / "page.html", heading(cfg), [shlex.join(["python", "run.py", *overrides])])
+    command = shlex.join(["python", "run.py", *overrides])
+    page = write_page(folders, folder / "page.html", heading(cfg), [command], fixed_rows=True)  # arms are fixed before
     print_table(cfg, table, teacher, console)
     console.print(f"\nTable: {folder}/table.md   plot: {folder}/curves.png   runs: {runs_dir}/ (scripts/runs.py)")
     console.print(f"Page with everything, for a browser: {page}")
@@ -108,7 +109,7 @@ def report(
 def heading(cfg: dict[str, Any]) -> str:
     labels = cfg["dataset"]["labels"]
     of = "all labels" if labels == "all" else f"{labels} labels"
-    noise = f", {cfg['dataset']['label_noise']:.0%} wrong labels" if cfg["dataset"]["label_noise"] else ""
+    noise = f", {cfg['dataset']['label_noise']:.0%} wrong labels" if cfg["dataset"].get("label_noise") else ""
     if cfg["stage"]["name"] == "controls":
         curriculum, arm = cfg["curriculum"], ARM_NAMES[cfg["stage"]["arm"]]
         by = f"score {curriculum['score']['name']}, pacing {curriculum['pacing']['name']}"
@@ -211,7 +212,7 @@ def plot(cfg: dict[str, Any], named: list[Run], teacher: dict[str, Any] | None, 
     FigureCanvasAgg(figure)
     accuracy, hint = figure.subplots(1, 2, width_ratios=(3, 2))
     for arm in arms_of(cfg):
-        runs = [run for run in named if run.arm == arm and run.stage not in FIRST_STAGES]
+        runs = [run for run in named if run.column == arm and run.stage not in FIRST_STAGES]
         _band(accuracy, runs, runs_dir, "val/accuracy", COLORS[arm], ARM_NAMES[arm], scale=100)
     if teacher:
         level = 100 * teacher["validation"]["accuracy"]
@@ -219,7 +220,7 @@ def plot(cfg: dict[str, Any], named: list[Run], teacher: dict[str, Any] | None, 
     accuracy.set(xlabel="updates of the student", ylabel="validation accuracy (%)")
     accuracy.set_title(heading(cfg), fontsize=10)
     accuracy.legend(frameon=False)
-    hints = [run for run in named if run.stage == "hint" and run.arm in ("fitnet", "iid")]
+    hints = [run for run in named if run.stage == "hint" and run.column in ("fitnet", "iid")]
     if hints:
         _band(hint, hints, runs_dir, "val/hint_loss", COLORS["fitnet"], "hint stage")
         hint.set(xlabel="updates of the student", ylabel=f"validation hint loss ({cfg['hint']['reduction']})")

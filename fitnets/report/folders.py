@@ -37,7 +37,12 @@ class Folder:
     @property
     def is_student(self) -> bool:
         """Whether it trained a whole student, which has been tested."""
-        return self.result["student"] is not None and self.result["stage"] not in FIRST_STAGES
+        return self.result["student"] is not None and self.result["stage"] not in FIRST_STAGES and not self.helps_score
+
+    @property
+    def helps_score(self) -> bool:
+        """Whether it was trained only for a curriculum's score."""
+        return self.config["arm"] == "score"
 
     @cached_property
     def metrics(self) -> list[dict[str, float]]:

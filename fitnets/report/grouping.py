@@ -159,7 +159,6 @@ def named(rows: Sequence[Row]) -> None:
         if len(parts) > groups:
             telling, groups = [*telling, key], len(parts)
     several = len({row.arm for row in rows}) > 1
-    several = len({row.arm for row in rows}) > 1
     for row in rows:
         row.names = {title_of(key): told_value(key, row.settings[key]) for key in telling if key in row.settings}
         of_arm = [other for other in rows if other.arm == row.arm]
@@ -222,14 +221,18 @@ def problems_of(folders: Sequence[Folder], fixed: bool = False) -> list[Problem]
         family = [run for run in with_ancestors(runs) if run.name not in found_only]
         students, repeated = rows_of(run for run in runs if run.is_student)
         teachers, _ = rows_of(run for run in family if run.config["stage"] == "teacher" and run.result["epochs"])
-        hints, _ = rows_of(run for run in family if run.config["stage"] == "hint")
+        hints, _ = rows_of(run for run in family if run.config["stage"] == "hint" and not run.helps_score)
         for row in teachers:
             row.label = "teacher" if len(teachers) == 1 else f"teacher {row.label}"
         if len(hints) == 1:
             hints[0].label = "hint stage"
         labels = "all labels" if of["labels"] == "all" else f"{of['labels']} labels"
         split = f", split {of['split_seed']}" if len(splits) > 1 else ""
-        problem = Problem(f"{of['dataset']['name']}, {labels}{split}", students, teachers, hints, repeated, fixed)
+        wrong = of["dataset"].get("label_noise")
+        noise = f", {wrong:.0%} wrong labels" if wrong else ""
+        problem = Problem(
+            f"{of['dataset']['name']}, {labels}{noise}{split}", students, teachers, hints, repeated, fixed
+        )
         if not fixed:
             choose(problem.rows)
         problems.append(problem)

@@ -234,7 +234,7 @@ def finish(sweep_folder: Path) -> int:
     """Report on a sweep when its jobs have ended, however they did; its exit code: 0, 1 (failed) or 2 (refused)."""
     from rich.console import Console
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
     sweep, jobs = json.loads((sweep_folder / "sweep.json").read_text()), read_jobs(sweep_folder)
     done = [job for job in jobs if job["status"] == "done"]
     bad = [job for job in jobs if job["status"] != "done"]

@@ -35,7 +35,8 @@ def one_line(result: dict[str, Any]) -> str:
     """The figures of a stage that has just been trained."""
     figures = result["validation"]
     if result["stage"] == "score":
-        return f"{result['score']['samples']:,} samples scored{trust(result)}, {result['seconds']:.1f} s"
+        told = trust(result, result["score"]["agreement"].get("c_score"))
+        return f"{result['score']['samples']:,} samples scored{told}, {result['seconds']:.1f} s"
     if not figures:
         return "left untrained"
     if result["stage"] == "hint":
@@ -47,11 +48,10 @@ def one_line(result: dict[str, Any]) -> str:
     return f"{told}, {result['seconds']:.1f} s"
 
 
-def trust(result: dict[str, Any]) -> str:
-    """How far a score tells samples apart."""
+def trust(result: dict[str, Any], agrees: float | None) -> str:
+    """How far a score tells samples apart; `agrees`: its rank correlation with the cross-validated score."""
     facts, told = result["score"], ""
     if "teacher_sure" in facts:
-        agrees = facts["agreement"].get("c_score")
         other = "there is no c_score yet" if agrees is None else f"with c_score {agrees:.2f}"
         told += f"; the teacher is more than 99.9 % sure of {facts['teacher_sure']:.1%} (rank agreement: {other})"
     if "auroc_of_wrong_labels" in facts:
@@ -64,16 +64,16 @@ def score_summary(run: Run, result: dict[str, Any], runs_dir: Path) -> str:
     from fitnets.report.agreement import agreements
 
     folder = folder_of(run, runs_dir)
+    others = agreements(folder, run.net_name)
     low, q10, middle, q90, high = result["score"]["quantiles_0_10_50_90_100"]
     lines = [
         "",
-        f"score {run.net_name} of {result['dataset']}: higher is harder{trust(result)}",
+        f"score {run.net_name} of {result['dataset']}: higher is harder{trust(result, others.get('c_score'))}",
         f"  from easiest to hardest  {low:.4g} (10 %: {q10:.4g}, median {middle:.4g}, 90 %: {q90:.4g}) {high:.4g}",
     ]
-    others = agreements(folder, run.net_name)
     lines += [f"  rank agreement with      {name}: {value:.3f}" for name, value in others.items()]
     if run.net_name != "c_score" and "c_score" not in others:
-        lines.append("  cross-validated score    not computed: type stage=score curriculum/score=c_score to compare")
+        lines.append("  cross-validated score    not computed: type curriculum/score=c_score to compare with it")
     pictures = f"  pictures                 {folder}/media/easiest_hardest.png"
     return "\n".join([*lines, pictures, f"  lies in                  {folder}"])
 

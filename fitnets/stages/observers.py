@@ -32,7 +32,8 @@ def observers(run: Run, data: DataModule, folder: Path) -> list[Callback]:
 
 
 def plain_batches(data: DataModule, index: Tensor) -> Iterator[Batch]:
-    """Training samples as they are, EVAL_BATCH at a time. (With `augment.variants` in their first variant.)"""
+    """Training samples as they are, EVAL_BATCH at a time; with `augment.variants` in their first variant, whose answers
+    are cached."""
     for part in index.split(EVAL_BATCH):
         variant = torch.zeros_like(part)
         x = data.variant(part, variant) if data.augment.get("variants") else data.preprocessed(part)
@@ -41,13 +42,11 @@ def plain_batches(data: DataModule, index: Tensor) -> Iterator[Batch]:
 
 @torch.no_grad()
 def is_right(module: Any, data: DataModule, index: Tensor) -> Tensor:
-    """Whether the network in training is right about samples (n,) bool, by the labels that training sees."""
+    """Whether the network in training is right about clean samples (n,) bool, by the labels that training sees."""
     net = getattr(module, "student", None) or module.net
-    labels = data.given_labels.to(data.device)
     with eval_mode(net):
-        return torch.cat(
-            [net(b.x).argmax(1) == labels[b.ids.to(data.device)] for b in plain_batches(data, index)]
-        ).cpu()
+        answers = torch.cat([net(data.preprocessed(part)).argmax(1).cpu() for part in index.split(EVAL_BATCH)])
+    return answers == data.given_labels[index]
 
 
 class PoolFigures(Callback):
@@ -108,7 +107,9 @@ class SelfPaced(Callback):
             self._rank(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if trainer.global_step % self.every == 0:
+        batches = self.data.train_batches
+        growing = isinstance(batches, GrowingPool) and batches.admitted < len(batches.pool)  # else all are in anyway
+        if growing and trainer.global_step % self.every == 0:
             self._rank(trainer, pl_module)
 
     @torch.no_grad()
@@ -144,7 +145,8 @@ class LearnedEpoch(Callback):
         self.since[~right] = trainer.current_epoch + 2  # right from the next epoch on at the earliest
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
-        save_file({"epoch": self.since}, self.folder / "learned_epoch.safetensors")
+        if trainer.is_global_zero:
+            save_file({"epoch": self.since}, self.folder / "learned_epoch.safetensors")
 
     def state_dict(self) -> dict[str, Any]:
         return {"since": self.since}

@@ -31,14 +31,16 @@ def score(run: Run, folder: Path, parents: dict[str, Path], options: dict[str, A
     """
     started = time.monotonic()
     (folder / "media").mkdir(parents=True, exist_ok=True)
-    gpu = options["accelerator"] != "cpu" and torch.cuda.is_available()
-    device = torch.device("cuda" if gpu else "cpu")
+    gpus = torch.cuda.device_count() if options["accelerator"] != "cpu" else 0
+    device = torch.device("cuda", (options["gpu"] or 0) % gpus) if gpus else torch.device("cpu")
     data = make_data(run, parents)
     data.move_to(device, images=options["images_at"] == "device")
     write_config(run, data, options, folder)
     torch.set_flush_denormal(True)
     scored = Scored(data, parents, hint_module(run, parents, device) if "hint" in parents else None)
-    of_train = build({key: value for key, value in run.spec["score"].items() if key not in ("name", "content")}, scored)
+    options_of_score = {key: value for key, value in run.spec["score"].items() if key not in ("name", "content")}
+    options_of_score |= {"path": run.where["score_path"]} if "score_path" in run.where else {}
+    of_train = build(options_of_score, scored)
     if not torch.isfinite(of_train).all():
         raise ValueError(f"{run}: {int((~torch.isfinite(of_train)).sum())} samples have no finite score")
     difficulty = torch.full((len(data.given_labels),), torch.nan, dtype=torch.float64)
