@@ -93,10 +93,12 @@ class Turns:
 
     A machine's speed drifts within seconds, so what is compared must be measured side by side. `seconds[name]` holds
     the time of each step by epoch, from being given the turn to passing it on; an epoch's last one includes what lies
-    between epochs (validation, figures, checkpoints).
+    between epochs (validation, figures, checkpoints). `by_epoch`: a turn is a whole epoch, which keeps caches warm where
+    a step is so short that changing turns would be a part of it.
     """
 
-    def __init__(self, *work: tuple[str, Callable[["Turns", str], Any]]):
+    def __init__(self, *work: tuple[str, Callable[["Turns", str], Any]], by_epoch: bool = False):
+        self.by_epoch = by_epoch
         self.names = [name for name, _ in work]
         self.seconds: dict[str, list[list[float]]] = {name: [] for name in self.names}
         self.condition = threading.Condition()
@@ -134,6 +136,9 @@ class Turns:
             self.seconds[name][-1].append(taken)
         if new_epoch:
             self.seconds[name].append([])
+        elif self.by_epoch:
+            self.since = time.perf_counter()
+            return
         with self.condition:
             self.turn = (self.turn + 1) % len(self.names)
             self.condition.notify_all()
@@ -338,7 +343,7 @@ def epochs(threads: int, work: Path, out: Figures) -> None:
         (pair, [*NOISE, *PAIRS[pair], f"batch_size={BATCH}"], EPOCHS),
     ):
         bench = Bench(work / f"epochs-{name}-{threads}", overrides, count)
-        turns = Turns(bench.trains("kd", "framework"), ("loop", kd_loop(bench, count)))
+        turns = Turns(bench.trains("kd", "framework"), ("loop", kd_loop(bench, count)), by_epoch=True)
         ours, plain = turns.epochs("framework"), turns.epochs("loop")
         out["ratios"][f"framework_over_loop/{name}/{threads}t"] = over(ours, plain)
         detail = {"framework_epoch_ms": ms(ours), "loop_epoch_ms": ms(plain), "epochs": len(ours)}
@@ -353,7 +358,8 @@ def curriculum(threads: int, work: Path, out: Figures) -> None:
     """A KD step on digits with a growing pool over one with plain shuffles; and what a pool of 50,000 samples costs."""
     count = 4 * EPOCHS
     words = {"plain": [], "curriculum": ["curriculum=easy_to_hard", "curriculum.pacing.full_at=1"]}
-    turns = Turns(*(Bench(work / f"{name}-{threads}", of, count).trains("kd", name) for name, of in words.items()))
+    trains = [Bench(work / f"{name}-{threads}", of, count).trains("kd", name) for name, of in words.items()]
+    turns = Turns(*trains, by_epoch=True)
     ratio = over(turns.steps("curriculum"), turns.steps("plain"))
     out["ratios"][f"curriculum_over_plain/digits-thin_deep/{threads}t"] = ratio
     detail = {f"{name}_step_ms": ms(turns.steps(name)) for name in words}

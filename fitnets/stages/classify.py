@@ -18,7 +18,7 @@ from fitnets.stages.means import Means, note
 
 def label_metrics(num_classes: int, prefix: str) -> MetricCollection:
     """Accuracy over all samples and mean negative log-likelihood (nats)."""
-    metrics = {"accuracy": MulticlassAccuracy(num_classes, average="micro"), "nll": MeanMetric()}
+    metrics = {"accuracy": MulticlassAccuracy(num_classes, average="micro", validate_args=False), "nll": MeanMetric()}
     return MetricCollection(metrics, prefix=prefix, compute_groups=False)  # type: ignore[arg-type]
 
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch.nn.functional as F
-from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torchmetrics import KLDivergence, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
@@ -140,7 +139,7 @@ class KDModule(LightningModule):
 def match_metrics(num_classes: int, prefix: str) -> MetricCollection:
     """How closely the student follows its teacher: the same top-1 answer, and KL(teacher || student) in nats."""
     metrics = {
-        "agreement": MulticlassAccuracy(num_classes, average="micro"),
+        "agreement": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
         "kl": KLDivergence(log_prob=True),
     }
     return MetricCollection(metrics, prefix=prefix, compute_groups=False)  # type: ignore[arg-type]

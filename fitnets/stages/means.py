@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
@@ -25,7 +24,8 @@ class Means:
 
     def add(self, **figures: Tensor) -> None:
         for name, value in figures.items():
-            self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value.detach()
+            sofar = self.sums.get(name)
+            self.sums[name] = value.detach().clone() if sofar is None else sofar.add_(value.detach())
         self.count += 1
 
     def take(self) -> dict[str, Tensor]:
