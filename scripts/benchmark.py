@@ -93,8 +93,8 @@ class Turns:
 
     A machine's speed drifts within seconds, so what is compared must be measured side by side. `seconds[name]` holds
     the time of each step by epoch, from being given the turn to passing it on; an epoch's last one includes what lies
-    between epochs (validation, figures, checkpoints). `by_epoch`: a turn is a whole epoch, which keeps caches warm where
-    a step is so short that changing turns would be a part of it.
+    between epochs (validation, figures, checkpoints). `by_epoch`: a turn is a whole epoch, which keeps caches warm
+    where a step is so short that changing turns would be a part of it.
     """
 
     def __init__(self, *work: tuple[str, Callable[["Turns", str], Any]], by_epoch: bool = False):

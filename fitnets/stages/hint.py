@@ -6,6 +6,7 @@ Neither network runs past its named layer, and no label is used (paper section 2
 from collections.abc import Mapping
 from typing import Any
 
+from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.regression import R2Score
