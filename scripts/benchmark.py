@@ -3,7 +3,7 @@
 python scripts/benchmark.py --json FILE            everything, at 1 and 2 threads (under 10 minutes on 2 cores)
 python scripts/benchmark.py --only steps --threads 1
 
-Whatever is compared takes turns, a step each where it runs in this process, and medians are taken. Trainings go
+Whatever is compared takes turns, by the step where steps are long, and medians are taken. Trainings go
 through `fitnets.train.train`, which is what `python run.py` calls, with the progress display and the recorder. Images
 are random: speed does not see them. `make peers` installs the peers in an environment of their own; one that is
 missing has no ratio.
@@ -51,7 +51,7 @@ from fitnets.train import train
 
 ROOT = Path(__file__).parent.parent
 PEERS = ROOT / ".venv-peers" / "bin" / "python"
-ROUNDS = 3  # of whole commands
+ROUNDS = 3  # of whole commands, and of trainings whose steps are short
 PEER_ROUNDS = 2
 EPOCHS = 6  # of STEPS each; the first one warms up
 BATCH = 128
@@ -88,23 +88,59 @@ def noise(split_seed: int, size: int = 32, train: int | None = None) -> Images:
 # ------------------------------------------------------------------------------------------- timing
 
 
-class Turns:
-    """Trainings and loops, each in a thread of its own, that take turns by the step: only one runs at a time.
+class Steps:
+    """Seconds of the steps of one training or loop, by epoch; `next` is called at the start of each step.
 
-    A machine's speed drifts within seconds, so what is compared must be measured side by side. `seconds[name]` holds
-    the time of each step by epoch, from being given the turn to passing it on; an epoch's last one includes what lies
-    between epochs (validation, figures, checkpoints). `by_epoch`: a turn is a whole epoch, which keeps caches warm
-    where a step is so short that changing turns would be a part of it.
+    An epoch's last step includes what lies between epochs: validation, figures, checkpoints.
     """
 
-    def __init__(self, *work: tuple[str, Callable[["Turns", str], Any]], by_epoch: bool = False):
-        self.by_epoch = by_epoch
-        self.names = [name for name, _ in work]
-        self.seconds: dict[str, list[list[float]]] = {name: [] for name in self.names}
+    def __init__(self) -> None:
+        self.epochs_: list[list[float]] = []
+        self.since = time.perf_counter()
+
+    def next(self, new_epoch: bool) -> None:
+        now = time.perf_counter()
+        if self.epochs_:
+            self.epochs_[-1].append(now - self.since)
+        if new_epoch:
+            self.epochs_.append([])
+        self.since = now
+
+    def steps(self) -> list[float]:
+        """Of the steps within epochs, the first epoch left out: it warms up."""
+        return [seconds for epoch in self.epochs_[1:] for seconds in epoch[:-1]]
+
+    def epochs(self) -> list[float]:
+        """Of whole epochs, without the first and the unfinished last one."""
+        return [sum(epoch) for epoch in self.epochs_[1:-1]]
+
+
+Work = Callable[[Steps], None]
+
+
+def in_rounds(**work: Work) -> dict[str, list[Steps]]:
+    """Each in turn, whole, ROUNDS times: for steps of milliseconds, which changing turns would slow."""
+    found: dict[str, list[Steps]] = {name: [] for name in work}
+    for _ in range(ROUNDS):
+        for name, job in work.items():
+            found[name].append(Steps())
+            job(found[name][-1])
+    return found
+
+
+class InTurns:
+    """Trainings and loops, each in a thread of its own, that take turns by the step: only one runs at a time.
+
+    A machine's speed drifts within seconds, so long steps that are compared must be measured side by side.
+    """
+
+    def __init__(self, **work: Work):
+        self.names = list(work)
+        self.found: dict[str, Steps] = {}
         self.condition = threading.Condition()
-        self.turn, self.since = 0, 0.0
+        self.turn = 0
         self.failed: list[BaseException] = []
-        threads = [threading.Thread(target=self._work, args=(name, job)) for name, job in work]
+        threads = [threading.Thread(target=self._work, args=(name, job)) for name, job in work.items()]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -112,56 +148,42 @@ class Turns:
         if self.failed:
             raise self.failed[0]
 
-    def _work(self, name: str, job: Callable[["Turns", str], Any]) -> None:
+    def _work(self, name: str, job: Work) -> None:
+        turns = self
+
+        class GivesWay(Steps):
+            def next(self, new_epoch: bool) -> None:
+                super().next(new_epoch)
+                with turns.condition:
+                    turns.turn = (turns.turn + 1) % len(turns.names)
+                    turns.condition.notify_all()
+                turns._wait(name)
+                self.since = time.perf_counter()
+
         self._wait(name)
+        self.found[name] = GivesWay()
         try:
-            job(self, name)
+            job(self.found[name])
         except BaseException as error:
             self.failed.append(error)
         with self.condition:
-            self.turn = 0 if len(self.names) == 1 else self.turn % (len(self.names) - 1)
+            self.turn = self.turn % max(1, len(self.names) - 1)
             self.names.remove(name)
-            self.since = time.perf_counter()
             self.condition.notify_all()
 
     def _wait(self, name: str) -> None:
         with self.condition:
             self.condition.wait_for(lambda: self.names[self.turn] == name)
-            self.since = time.perf_counter()
-
-    def next(self, name: str, new_epoch: bool) -> None:
-        """A step of `name` is done: note its time and let the others go on first."""
-        taken = time.perf_counter() - self.since
-        if self.seconds[name]:
-            self.seconds[name][-1].append(taken)
-        if new_epoch:
-            self.seconds[name].append([])
-        elif self.by_epoch:
-            self.since = time.perf_counter()
-            return
-        with self.condition:
-            self.turn = (self.turn + 1) % len(self.names)
-            self.condition.notify_all()
-        self._wait(name)
-
-    def steps(self, name: str) -> list[float]:
-        """Seconds of the steps within epochs, the first epoch left out: it warms up."""
-        return [seconds for epoch in self.seconds[name][1:] for seconds in epoch[:-1]]
-
-    def epochs(self, name: str) -> list[float]:
-        """Seconds of whole epochs, with what lies between them, without the first and the unfinished last one."""
-        return [sum(epoch) for epoch in self.seconds[name][1:-1]]
 
 
-class InTurn(Callback):
-    """A training by `fitnets.train.train` that gives way to the others at the start of each batch."""
+class Timed(Callback):
+    """Times a training by `fitnets.train.train` from within."""
 
-    def __init__(self, turns: Turns, name: str):
-        self.turns = turns
-        self.name = name
+    def __init__(self, steps: Steps):
+        self.steps = steps
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        self.turns.next(self.name, new_epoch=batch_idx == 0)
+        self.steps.next(new_epoch=batch_idx == 0)
 
 
 class Waits(Callback):
@@ -206,9 +228,9 @@ class Bench:
         console = Console(file=open(os.devnull, "w"))  # noqa: SIM115
         train(run, folder, self.parents(run), self.cfg["trainer"], [callback, StageProgress(console, stage)])
 
-    def trains(self, stage: str, turns_name: str | None = None) -> tuple[str, Callable[[Turns, str], None]]:
-        """Work for Turns: the stage, as users run it."""
-        return turns_name or stage, lambda turns, name: self.train(stage, InTurn(turns, name))
+    def trains(self, stage: str) -> Work:
+        """The stage, as users run it."""
+        return lambda steps: self.train(stage, Timed(steps))
 
     def waits(self, stage: str) -> list[float]:
         waits = Waits()
@@ -240,27 +262,27 @@ CPU: dict[str, Any] = yaml.safe_load((ROOT / "conf" / "trainer" / "cpu.yaml").re
 # ------------------------------------------------------------------------------- hand-written loops
 
 
-def guided_alone(bench: Bench, epochs: int) -> Callable[[Turns, str], None]:
+def guided_alone(bench: Bench, epochs: int) -> Work:
     """Forward and backward pass of the guided half and the regressor on one batch, nothing else."""
 
-    def loop(turns: Turns, name: str) -> None:
+    def loop(steps: Steps) -> None:
         torch.set_flush_denormal(True)
         data, module = bench.parts("hint")
         batch = next(iter(data.train_dataloader()))
         target = module.hints(batch)
         module.train()
         for step in range(epochs * STEPS):
-            turns.next(name, new_epoch=step % STEPS == 0)
+            steps.next(new_epoch=step % STEPS == 0)
             module.zero_grad()
             hint_loss(module.regressor(module.guided(batch.x)), target, "example").backward()
 
     return loop
 
 
-def kd_loop(bench: Bench, epochs: int) -> Callable[[Turns, str], None]:
+def kd_loop(bench: Bench, epochs: int) -> Work:
     """KD as a person would write it by hand: same data, cache, memory format, figures."""
 
-    def loop(turns: Turns, name: str) -> None:
+    def loop(steps: Steps) -> None:
         torch.set_flush_denormal(True)
         data, module = bench.parts("kd")
         student, answers, tau = module.student, module.answers, module.temperature
@@ -271,7 +293,7 @@ def kd_loop(bench: Bench, epochs: int) -> Callable[[Turns, str], None]:
             student.train()
             weight, total = linear(epoch, epochs, 4.0, 1.0), torch.zeros(())
             for number, batch in enumerate(batches):
-                turns.next(name, new_epoch=number == 0)
+                steps.next(new_epoch=number == 0)
                 logits = student(batch.x)
                 soft = soft_cross_entropy(logits, answers(batch), tau)
                 loss = kd_loss(hard_cross_entropy(logits, batch.y), soft, weight)
@@ -308,13 +330,13 @@ def ms(seconds: Sequence[float]) -> float:
 def steps(pair: str, threads: int, work: Path, out: Figures) -> None:
     """KD over backprop, hint over its guided half alone, time waiting for data."""
     bench = Bench(work / f"{pair}-{threads}", [*NOISE, *PAIRS[pair], f"batch_size={BATCH}"], EPOCHS)
-    alone = ("guided alone", guided_alone(bench, EPOCHS))
-    turns = Turns(*(bench.trains(stage) for stage in ("backprop", "kd", "hint")), alone)
-    times = {name: turns.steps(name) for name in turns.seconds}
+    stages = {stage: bench.trains(stage) for stage in ("backprop", "kd", "hint")}
+    turns = InTurns(**stages, guided_alone=guided_alone(bench, EPOCHS))
+    times = {name: steps.steps() for name, steps in turns.found.items()}
     name = f"{pair}/{threads}t"
     detail = {f"{what}_ms": ms(seconds) for what, seconds in times.items()} | {"steps": len(times["kd"])}
     out["ratios"][f"kd_over_backprop/{name}"] = over(times["kd"], times["backprop"])
-    out["ratios"][f"hint_over_guided/{name}"] = over(times["hint"], times["guided alone"])
+    out["ratios"][f"hint_over_guided/{name}"] = over(times["hint"], times["guided_alone"])
     waits = bench.waits("kd")
     out["ratios"][f"loader_share/{name}"] = median(waits) / median(times["kd"])
     detail["wait_ms"] = ms(waits)
@@ -328,7 +350,7 @@ def with_filling(store: Path, detail: Figures, ratios: Figures, epochs: int = 30
     for file in store.glob("*.json"):
         about = json.loads(file.read_text())
         a_batch = 1000 * about["seconds"] / about["shape"][0] * 2 * BATCH / epochs  # two variants: flips
-        ratio, plain = ("hint_over_guided", "guided alone") if about["layer"] else ("kd_over_backprop", "backprop")
+        ratio, plain = ("hint_over_guided", "guided_alone") if about["layer"] else ("kd_over_backprop", "backprop")
         stage = ratio.partition("_")[0]
         found[f"{stage}_fill_ms_a_step_over_{epochs}_epochs"] = round(a_batch, 3)
         found[f"{stage}_ratio_with_filling"] = round(ratios[ratio] + a_batch / detail[f"{plain}_ms"], 3)
@@ -339,16 +361,16 @@ def epochs(threads: int, work: Path, out: Figures) -> None:
     """A KD epoch through the framework, validation and callbacks included, over a loop written by hand."""
     pair = next(iter(PAIRS))
     for name, overrides, count in (
-        ("digits-thin_deep", [], 4 * EPOCHS),
+        ("digits-thin_deep", [], 2 * EPOCHS),
         (pair, [*NOISE, *PAIRS[pair], f"batch_size={BATCH}"], EPOCHS),
     ):
         bench = Bench(work / f"epochs-{name}-{threads}", overrides, count)
-        turns = Turns(bench.trains("kd", "framework"), ("loop", kd_loop(bench, count)), by_epoch=True)
-        ours, plain = turns.epochs("framework"), turns.epochs("loop")
+        rounds = in_rounds(framework=bench.trains("kd"), loop=kd_loop(bench, count))
+        ours, plain = ([median(steps.epochs()) for steps in rounds[which]] for which in ("framework", "loop"))
         out["ratios"][f"framework_over_loop/{name}/{threads}t"] = over(ours, plain)
-        detail = {"framework_epoch_ms": ms(ours), "loop_epoch_ms": ms(plain), "epochs": len(ours)}
+        detail = {"framework_epoch_ms": ms(ours), "loop_epoch_ms": ms(plain), "epochs_a_round": count - 2}
         if name.startswith("digits"):
-            step = median(turns.steps("framework"))
+            step = median(seconds for steps in rounds["framework"] for seconds in steps.steps())
             out["ratios"][f"loader_share/{name}/{threads}t"] = median(bench.waits("kd")) / step
             detail["step_ms"] = ms([step])
         out["details"].setdefault("epochs", {})[f"{name}/{threads}t"] = detail
@@ -356,14 +378,15 @@ def epochs(threads: int, work: Path, out: Figures) -> None:
 
 def curriculum(threads: int, work: Path, out: Figures) -> None:
     """A KD step on digits with a growing pool over one with plain shuffles; and what a pool of 50,000 samples costs."""
-    count = 4 * EPOCHS
+    count = 2 * EPOCHS
     words = {"plain": [], "curriculum": ["curriculum=easy_to_hard", "curriculum.pacing.full_at=1"]}
-    trains = [Bench(work / f"{name}-{threads}", of, count).trains("kd", name) for name, of in words.items()]
-    turns = Turns(*trains, by_epoch=True)
-    ratio = over(turns.steps("curriculum"), turns.steps("plain"))
-    out["ratios"][f"curriculum_over_plain/digits-thin_deep/{threads}t"] = ratio
-    detail = {f"{name}_step_ms": ms(turns.steps(name)) for name in words}
-    detail["epoch_ratio"] = round(over(turns.epochs("curriculum"), turns.epochs("plain")), 4)
+    benches = {name: Bench(work / f"{name}-{threads}", of, count) for name, of in words.items()}
+    rounds = in_rounds(**{name: bench.trains("kd") for name, bench in benches.items()})
+    step = {name: [median(steps.steps()) for steps in of] for name, of in rounds.items()}
+    epoch = {name: [median(steps.epochs()) for steps in of] for name, of in rounds.items()}
+    out["ratios"][f"curriculum_over_plain/digits-thin_deep/{threads}t"] = over(step["curriculum"], step["plain"])
+    detail = {f"{name}_step_ms": ms(of) for name, of in step.items()}
+    detail["epoch_ratio"] = round(over(epoch["curriculum"], epoch["plain"]), 4)
     pool = GrowingPool(torch.randperm(50_000), BATCH, 1000, 0, lambda index, t: index, lambda t: t / 1000)
     times = [time.perf_counter()]
     for _ in pool:
@@ -389,7 +412,9 @@ def peers(threads: int, work: Path, out: Figures) -> None:
                 return
             for stage, theirs in json.loads(done.stdout.splitlines()[-1]).items():
                 seconds[f"torchdistill_{stage}"] += theirs
-                seconds[stage] += Turns(bench.trains(stage)).steps(stage)
+                own = Steps()
+                bench.trains(stage)(own)
+                seconds[stage] += own.steps()
         for stage in ("hint", "kd"):
             ratio = median(seconds[stage]) / median(seconds[f"torchdistill_{stage}"])
             out["ratios"][f"{stage}_over_torchdistill/{pair}/{threads}t"] = ratio
@@ -492,7 +517,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def step_ms(folder: Path, overrides: Sequence[str]) -> float:
-    return ms(Turns(Bench(folder, overrides, epochs=3).trains("kd")).steps("kd"))
+    steps = Steps()
+    Bench(folder, overrides, epochs=3).trains("kd")(steps)
+    return ms(steps.steps())
 
 
 # ------------------------------------------------------------------------------------------- report
