@@ -118,7 +118,7 @@ class WandbRun:
 
 
 def again(begin: Callable[[], Any], tries: int = 10) -> Any:
-    """Begin a run whose id W&B's own process may still hold for the one that failed: it lets go within a second or two."""
+    """Begin a run whose id W&B's own process may still hold for the one that failed; it lets go within seconds."""
     for attempt in range(tries):
         try:
             return begin()
