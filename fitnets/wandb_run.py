@@ -7,7 +7,6 @@ import secrets
 import shlex
 import shutil
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -82,7 +81,12 @@ class WandbRun:
             for half_made in set(folder.glob("wandb/run-*")) - parts:
                 shutil.rmtree(half_made)
             stay_offline(f"no run could be started at {base_url}: {' '.join(str(error).split())[:200]}", say)
-            mode, self.run = "offline", again(lambda: begin("offline"))
+            mode = "offline"
+            try:
+                self.run = begin(mode)
+            except Exception:  # W&B's own process may still hold the id of the run that failed: take another
+                (folder / "wandb_id").unlink()
+                self.run = begin(mode)
         if mode == "online" and self.run.url:
             say(f"W&B: {self.run.url}")
         self.run.define_metric("epoch")
@@ -115,17 +119,6 @@ class WandbRun:
         except TimeoutError:
             path = self.run.settings.sync_dir
             self.say(f"W&B: not all could be sent in {FINISH_SECONDS:.0f} s; later: wandb sync {shlex.quote(path)}")
-
-
-def again(begin: Callable[[], Any], tries: int = 10) -> Any:
-    """Begin a run whose id W&B's own process may still hold for the one that failed; it lets go within seconds."""
-    for attempt in range(tries):
-        try:
-            return begin()
-        except Exception:
-            if attempt == tries - 1:
-                raise
-            time.sleep(0.5)
 
 
 def wandb_id(run: Run, folder: Path) -> str:
