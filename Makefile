@@ -22,7 +22,8 @@ test: check  ## lint, types and the default tests
 	$(BIN)/pytest -n auto
 
 test-all: check  ## the same with the slow tests
-	$(BIN)/pytest -n auto -m "slow or not slow"
+	$(BIN)/pytest -n auto
+	$(BIN)/pytest -m slow  # one at a time: some measure time and memory
 
 peers: $(STAMP)  ## torchdistill in .venv-peers/, for scripts/benchmark.py (its torchvision would break .venv)
 	test -x .venv-peers/bin/python || $(BIN)/python -m venv .venv-peers
