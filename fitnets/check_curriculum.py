@@ -114,6 +114,7 @@ def check_scoring(cfg: dict[str, Any], labels: Any, train: Any) -> list[str]:
     import numpy as np
 
     from fitnets.data.curriculum import pacing
+    from fitnets.scores import numbers_in
 
     given = cfg["curriculum"]
     if given["name"] == "none":
@@ -126,10 +127,9 @@ def check_scoring(cfg: dict[str, Any], labels: Any, train: Any) -> list[str]:
             f"fold needs one: type curriculum.score.folds={max(2, min(5, smallest))}"
         )
     if score["name"] == "file":
-        file = Path(score["path"]).expanduser()
         try:
-            values = np.load(file, allow_pickle=False) if file.suffix == ".npy" else np.loadtxt(file)
-            finite = values.shape == (len(labels),) and bool(np.isfinite(values.astype(np.float64)).all())
+            values = numbers_in(score["path"])
+            finite = values.shape == (len(labels),) and bool(np.isfinite(values).all())
             told = f"holds numbers of shape {values.shape}"
         except (OSError, ValueError) as error:
             finite, told = False, f"cannot be read ({error})"

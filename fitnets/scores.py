@@ -129,10 +129,15 @@ def penultimate(scored: Scored, net: nn.Module) -> Tensor:
 
 def file(scored: Scored, path: str, higher_is: str) -> Tensor:
     """The user's own numbers, one for each image of the training file (validation images among them), in its order."""
+    difficulty = torch.from_numpy(numbers_in(path))[scored.data.train_index]
+    return difficulty if higher_is == "harder" else -difficulty
+
+
+def numbers_in(path: str) -> Any:
+    """The numbers of a .npy or text file, float64 as they are shaped there."""
     source = Path(path).expanduser()
     values = np.load(source, allow_pickle=False) if source.suffix == ".npy" else np.loadtxt(source)
-    difficulty = torch.from_numpy(values.astype(np.float64))[scored.data.train_index]
-    return difficulty if higher_is == "harder" else -difficulty
+    return values.astype(np.float64)
 
 
 # -------------------------------------------------------------------------------- trained students
