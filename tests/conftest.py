@@ -2,7 +2,8 @@
 
 import io
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 import run as door
+from fitnets.components import source_hash
 from fitnets.runs import Run, folder_of
 
 ROOT = Path(__file__).parent.parent
@@ -52,6 +54,18 @@ def small(tmp_path: Path) -> Callable[..., dict[str, Any]]:
 def go(cfg: dict[str, Any], *overrides: str) -> float | None:
     """What `python run.py` does with a composed config."""
     return door.run(cfg, list(overrides))
+
+
+@pytest.fixture
+def importable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """This test's folder, from which Python imports; what came from it is forgotten afterwards, as names come again."""
+    monkeypatch.syspath_prepend(tmp_path)
+    source_hash.cache_clear()
+    yield tmp_path
+    source_hash.cache_clear()
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(f"{tmp_path}/"):
+            del sys.modules[name]
 
 
 @pytest.fixture(scope="session")

@@ -132,12 +132,11 @@ def test_layers_and_shapes_are_checked_without_lightning() -> None:
     assert answer.stdout.strip() == "[] False", answer.stderr
 
 
-def test_a_wrong_class_count_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "hundred.py").write_text(
+def test_a_wrong_class_count_is_named(importable: Path) -> None:
+    (importable / "hundred.py").write_text(
         "from torch import nn\n\ndef net(input_shape, num_classes):\n"
         "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 100))\n"
     )
-    monkeypatch.syspath_prepend(tmp_path)
     drop = ["~student.net.blocks", "~student.net.pieces"]
     problems = check_nets(composed("stage=backprop", *drop, "student.net._target_=hundred.net"))
     assert len(problems) == 1 and "shape (100,)" in problems[0] and "10 classes" in problems[0]

@@ -48,23 +48,22 @@ def test_every_make_target_named_exists() -> None:
     assert {"help", "setup", "run", "check", "test", "test-all"} <= listed
 
 
-def test_the_example_student_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_student_runs(importable: Path) -> None:
     """The three blocks of "Add your own", as printed."""
     for language, text in BLOCKS:
         named = re.match(r"# (my_\S+)\n", text)
         if named and language in ("python", "yaml"):
-            (tmp_path / named[1]).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / named[1]).write_text(text)
-    monkeypatch.syspath_prepend(tmp_path)
+            (importable / named[1]).parent.mkdir(parents=True, exist_ok=True)
+            (importable / named[1]).write_text(text)
     import yaml
 
-    mine = yaml.safe_load((tmp_path / "my_conf" / "student" / "small.yaml").read_text())
+    mine = yaml.safe_load((importable / "my_conf" / "student" / "small.yaml").read_text())
     small = [word for word in SMALL if not word.startswith("student")]
-    cfg = composed("stage=fitnet", "hint.student_layer=5", *small, f"runs_dir={tmp_path}/runs") | {"student": mine}
+    cfg = composed("stage=fitnet", "hint.student_layer=5", *small, f"runs_dir={importable}/runs") | {"student": mine}
     command = next(t for lang, t in BLOCKS if lang == "bash" and "--config-dir" in t)
     assert "student=small" in command and "hint.student_layer=5" in command
     go(cfg)
-    assert read_result(plan(cfg)[0], tmp_path / "runs")["hint"]["guided_layer"] == "5"
+    assert read_result(plan(cfg)[0], importable / "runs")["hint"]["guided_layer"] == "5"
 
 
 def test_the_tables_are_those_in_results() -> None:

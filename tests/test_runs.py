@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 import threading
 import time
 from pathlib import Path
@@ -83,9 +82,9 @@ def test_a_stage_version_moves_that_stage_and_what_comes_after(monkeypatch: pyte
 
 
 @pytest.fixture
-def my_nets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def my_nets(importable: Path) -> Path:
     """A package of the user's own with a student that imports a block from a sibling, both relatively and not."""
-    package = tmp_path / "my_nets"
+    package = importable / "my_nets"
     package.mkdir()
     (package / "__init__.py").write_text("")
     (package / "blocks.py").write_text(
@@ -97,12 +96,7 @@ def my_nets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "    return nn.Sequential(block(input_shape[0], width), nn.ReLU(), block(width, width), nn.ReLU(),\n"
         "                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes))\n"
     )
-    monkeypatch.syspath_prepend(tmp_path)
-    components.source_hash.cache_clear()
-    yield package
-    components.source_hash.cache_clear()
-    for name in [name for name in sys.modules if name.startswith("my_nets")]:
-        del sys.modules[name]
+    return package
 
 
 MINE = ["~student.net.blocks", "~student.net.pieces", "student.net._target_=my_nets.student.student"]

@@ -80,9 +80,9 @@ def test_neither_network_runs_past_its_named_layer(small) -> None:
     }
 
 
-def test_a_branching_student_is_guided_by_what_runs(small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_branching_student_is_guided_by_what_runs(small, importable: Path) -> None:
     """Two branches, registered in another order than they run in; batch norm above the join stays bit-equal."""
-    (tmp_path / "branching.py").write_text(
+    (importable / "branching.py").write_text(
         "from torch import nn\n\n"
         "class Net(nn.Module):\n"
         "    def __init__(self, input_shape, num_classes):\n"
@@ -95,7 +95,6 @@ def test_a_branching_student_is_guided_by_what_runs(small, tmp_path: Path, monke
         "    def forward(self, x):\n"
         "        return self.head(self.top(self.join(self.left(x) + self.right(x))).mean((2, 3)))\n"
     )
-    monkeypatch.syspath_prepend(tmp_path)
     drop = ["~student.net.blocks", "~student.net.pieces", "student.net._target_=branching.Net"]
     cfg = small("stage=hint", "hint.student_layer=join", *drop)
     go(cfg)
