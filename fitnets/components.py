@@ -9,7 +9,7 @@ import hashlib
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,13 @@ from typing import Any
 
 def build(spec: Mapping[str, Any], *args: Any, **runtime: Any) -> Any:
     """Call what `_target_` names with the other keys of `spec` and with what is known only at run time."""
+    return builder(spec)(*args, **runtime)
+
+
+def builder(spec: Mapping[str, Any]) -> Callable[..., Any]:
+    """What `_target_` names, with the other keys of `spec` filled in: for what is called at every update."""
     options = {key: value for key, value in spec.items() if key != "_target_"}
-    return pkgutil.resolve_name(spec["_target_"])(*args, **options, **runtime)
+    return functools.partial(pkgutil.resolve_name(spec["_target_"]), **options)
 
 
 def targets(spec: Any) -> Iterator[str]:

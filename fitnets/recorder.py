@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fitnets.collective import by_rank
 
+SHARE = 1 / 300  # of the time that saving may take
 TOGETHER = 50  # batches between two looks at the clock where ranks must agree to save
 Weights = dict[str, dict[str, Tensor]]  # by network ("student", "regressor", "teacher"), then by tensor
 
@@ -34,6 +35,7 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
         self.patience = patience  # epochs without a strictly better first figure of `best_by`; None: no limit
         self.improved = (-math.inf, 0)  # that figure (larger is better) and its epoch
         self.history: list[dict[str, float]] = []
+        self.columns: list[str] = []  # of metrics.csv, as far as this process has written it
         self.best: dict[str, Any] | None = None  # rank, epoch, weights
         self.seconds_before = 0.0
         self.pause = 0.0
@@ -73,7 +75,7 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
             if self.patience is not None and trainer.current_epoch + 1 - self.improved[1] >= self.patience:
                 trainer.should_stop = True
         if trainer.is_global_zero:
-            self._write_history()
+            self._write_row()
         self.tell(self.history[-1], True)
         if trainer.current_epoch + 1 < (trainer.max_epochs or 0) and not trainer.should_stop:
             self._save_if_due(trainer)
@@ -81,20 +83,26 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
     def _save_if_due(self, trainer: Trainer) -> None:
         now = time.monotonic()
         due = now - self.saved >= max(self.checkpoint_seconds, self.pause)
-        if trainer.strategy.broadcast(due):  # rank 0's clock decides for all
+        if trainer.world_size > 1:
+            due = trainer.strategy.broadcast(due)  # rank 0's clock decides for all
+        if due:
             partial = self.folder / "partial.ckpt"
             trainer.save_checkpoint(partial)
             if trainer.is_global_zero:
                 os.replace(partial, self.folder / "last.ckpt")  # whole or not at all
             self.saved = time.monotonic()
-            self.pause = 100 * (self.saved - now) if self.checkpoint_seconds else 0.0  # saving takes 1 % at the most
+            self.pause = (self.saved - now) / SHARE if self.checkpoint_seconds else 0.0
 
-    def _write_history(self) -> None:
-        columns = list(dict.fromkeys(name for row in self.history for name in row))
-        with open(self.folder / "metrics.csv", "w", newline="") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(self.history)
+    def _write_row(self) -> None:
+        """Append the last row; where it has a new figure, and after a resume, write all rows anew."""
+        anew = not self.history[-1].keys() <= set(self.columns)
+        if anew:
+            self.columns = list(dict.fromkeys(name for row in self.history for name in row))
+        with open(self.folder / "metrics.csv", "w" if anew else "a", newline="") as file:
+            writer = csv.DictWriter(file, self.columns)
+            if anew:
+                writer.writeheader()
+            writer.writerows(self.history if anew else self.history[-1:])
 
     # ------------------------------------------------------------------------------------- after it
 

@@ -15,6 +15,7 @@ from fitnets import cost
 from fitnets.assemble import compiled, epochs_of, make_data, make_module, result_of
 from fitnets.data.module import DataModule
 from fitnets.loggers import Loggers
+from fitnets.memory import keep_freed_memory
 from fitnets.provenance import hardware, versions, write_config
 from fitnets.ranks import strategy_of
 from fitnets.recorder import Recorder, copied
@@ -41,6 +42,7 @@ def train(
     if run.stage == "score":
         score(run, folder, parents, options)
         return
+    keep_freed_memory()
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     folder.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,8 @@ from statistics import median
 from typing import Any
 
 import torch
-from benchmark import BATCH, NOISE, Bench
+from benchmark import BATCH
+from benchmark_work import NOISE, Bench
 from pytorch_lightning import Callback
 from rich.console import Console
 from rich.table import Table

@@ -1,7 +1,7 @@
-"""Seconds of torchdistill's training steps on one pair: `benchmark.py` runs this in `.venv-peers`.
+"""torchdistill's training steps on one pair: `benchmark.py` runs this in `.venv-peers`, in turns with other work.
 
-.venv-peers/bin/python scripts/benchmark_peers.py NETS THREADS     prints {"hint": [...], "kd": [...]}; NETS is
-                                                       {"teacher": spec, "student": spec} as JSON
+.venv-peers/bin/python scripts/benchmark_peers.py STAGE NETS THREADS PIPE
+STAGE is hint or kd, NETS {"teacher": spec, "student": spec} as JSON, PIPE a file number (see benchmark_turns.py)
 
 The networks are ours (they are plain torch), the loop, the hooks, the losses and the cutting of networks
 (`sequential`) are its own. It leaves a teacher in training mode; here it is put into eval mode by hand.
@@ -10,10 +10,11 @@ The networks are ours (they are plain torch), the loop, the hooks, the losses an
 import json
 import logging
 import sys
-import time
-from itertools import pairwise
+from functools import partial
+from multiprocessing.connection import Connection
 
 import torch
+from benchmark_turns import Steps, taking_turns
 from torch import nn
 
 # torchvision's registry wheel does not import beside a CPU torch until its operators are declared.
@@ -28,7 +29,7 @@ from torchdistill.models.registry import register_adaptation_module  # noqa: E40
 from fitnets.layers import plan_regressor, resolve_layer  # noqa: E402
 from fitnets.load import build_net  # noqa: E402
 
-BATCH, STEPS = 128, 5
+BATCH, STEPS = 128, 8
 SHAPE = (3, 32, 32)
 
 
@@ -52,7 +53,7 @@ def chain(net: nn.Module, layer: str) -> list[str]:
     return names[: names.index(layer) + 1]
 
 
-def timed(stage: str, nets: dict[str, dict]) -> list[float]:
+def timed(stage: str, nets: dict[str, dict], steps: Steps) -> None:
     teacher, student = (build_net(nets[role], SHAPE, 10) for role in ("teacher", "student"))
     teacher_config: dict = {"forward_proc": "forward_batch_only", "requires_grad": False}
     student_config: dict = {"forward_proc": "forward_batch_only", "requires_grad": True}
@@ -93,15 +94,13 @@ def timed(stage: str, nets: dict[str, dict]) -> list[float]:
     box = get_distillation_box(teacher, student, {"noise": Noise()}, config, torch.device("cpu"), None, False, 1.0)
     box.pre_epoch_process(epoch=0)
     box.teacher_model.eval()
-    times = [time.perf_counter()]
-    for x, y, supplement in box.train_data_loader:
+    for number, (x, y, supplement) in enumerate(box.train_data_loader):
+        steps.next(new_epoch=number < 2)  # the first one warms up
         box.post_forward_process(loss=box.forward_process(x, y, supplement))
-        times.append(time.perf_counter())
-    return [later - earlier for earlier, later in pairwise(times[1:])]  # the first one warms up
 
 
 if __name__ == "__main__":
     logging.disable(logging.INFO)
-    torch.set_num_threads(int(sys.argv[2]))
+    torch.set_num_threads(int(sys.argv[3]))
     torch.set_flush_denormal(True)
-    print(json.dumps({stage: timed(stage, json.loads(sys.argv[1])) for stage in ("hint", "kd")}))
+    taking_turns(partial(timed, sys.argv[1], json.loads(sys.argv[2])), Connection(int(sys.argv[4])))

@@ -1,11 +1,14 @@
 """scripts/benchmark.py on nets of no size: the names of its figures, and that each comes from a training."""
 
 import json
+import time
+from functools import partial
 from pathlib import Path
 
 import benchmark
 import pytest
 import torch
+from benchmark_turns import Steps, in_turns, over
 
 from tests.conftest import SMALL
 
@@ -13,19 +16,18 @@ TINY = [word for word in SMALL if not word.startswith(("epochs", "trainer"))]
 
 
 @pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark, "ROUNDS", 1)
-    monkeypatch.setattr(benchmark, "EPOCHS", 3)
-    monkeypatch.setattr(benchmark, "BATCH", 8)
-    monkeypatch.setattr(benchmark, "STEPS", 3)
-    monkeypatch.setattr(benchmark, "PAIRS", {"tiny": TINY})
+def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, value in {"EPOCHS": 3, "SHORT_EPOCHS": 3, "BATCH": 8, "STEPS": 3, "PAIRS": {"tiny": TINY}}.items():
+        monkeypatch.setattr(benchmark, name, value)
+    monkeypatch.setattr(benchmark, "PEERS", tmp_path / "nothing")
 
 
 @pytest.mark.slow
-def test_figures_of_steps_and_epochs_come_from_trainings(tiny: None, tmp_path: Path) -> None:
+def test_figures_come_from_trainings_and_a_missing_peer_is_one_line(tiny: None, tmp_path: Path, capsys) -> None:
     out: benchmark.Figures = {"ratios": {}, "details": {}}
     benchmark.steps("tiny", 1, tmp_path, out)
-    benchmark.epochs(1, tmp_path, out)
+    assert capsys.readouterr().out.count("\n") == 1, "torchdistill is not installed: one line and no ratio"
+    benchmark.epochs("digits", TINY, 3, 1, tmp_path, out)
     benchmark.curriculum(1, tmp_path, out)
     names = {name.partition("/")[0] for name in out["ratios"]}
     steps_and_epochs = {"kd_over_backprop", "hint_over_guided", "loader_share", "framework_over_loop"}
@@ -37,12 +39,27 @@ def test_figures_of_steps_and_epochs_come_from_trainings(tiny: None, tmp_path: P
     assert not list(tmp_path.glob("tiny-1/teacher*/metrics.csv")), "the teacher is not trained for this"
 
 
-def test_a_missing_peer_is_one_line_and_no_ratio(tiny: None, monkeypatch, tmp_path: Path, capsys) -> None:
-    monkeypatch.setattr(benchmark, "PEERS", tmp_path / "nothing")
-    out: benchmark.Figures = {"ratios": {}, "details": {}}
-    benchmark.peers(1, tmp_path, out)
-    assert not out["ratios"]
-    assert capsys.readouterr().out.count("\n") == 1
+def sleeps(seconds: float, steps: Steps) -> None:
+    """Three epochs of two steps, the last of each with what comes between epochs."""
+    for step in range(6):
+        steps.next(new_epoch=step % 2 == 0)
+        time.sleep(seconds)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by_epoch", [False, True])
+def test_what_takes_turns_is_timed_without_the_others_turns(by_epoch: bool) -> None:
+    found = in_turns({"short": partial(sleeps, 0.02), "long": partial(sleeps, 0.1)}, 1, by_epoch)
+    assert len(found["short"].steps()) == 1 and len(found["short"].epochs()) == 1
+    assert 0.02 <= min(found["short"].steps()) < 0.06, "a step of the other one is 0.1 s"
+    assert 0.04 <= found["short"].epochs()[0] < 0.1 and 0.2 <= found["long"].epochs()[0] < 0.3
+    assert over(found["long"].epochs(), found["short"].epochs()) == pytest.approx(5, rel=0.2)
+
+
+@pytest.mark.slow
+def test_one_that_fails_is_named() -> None:
+    with pytest.raises(RuntimeError, match="broken stopped; its error stands above"):
+        in_turns({"fine": partial(sleeps, 0.0), "broken": partial(sleeps, "no number")}, 1)
 
 
 def test_the_json_file_and_the_command_line(tmp_path: Path, capsys) -> None:

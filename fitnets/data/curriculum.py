@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fitnets.components import build
+from fitnets.components import builder
 from fitnets.data.batches import ShuffledBatches
 from fitnets.seeds import derive
 
@@ -69,8 +69,9 @@ class GrowingPool(ShuffledBatches):
 
     def indices(self, t: int) -> Tensor:
         """Sample ids of batch t, (batch_size,); batches are asked for in their order."""
-        draw = np.random.default_rng(derive(self.seed, "pool", t))
         grown = max(self.admitted, pool_size(self.fraction(t - self.first), len(self.pool), self.batch_size))
+        if grown > self.admitted or len(self.left) < self.batch_size:  # else nothing is drawn
+            draw = np.random.default_rng(derive(self.seed, "pool", t))
         if len(self.left) and grown > self.admitted:
             self.left = _mixed(self.left, self.pool[self.admitted : grown], draw)
         self.admitted = grown
@@ -116,4 +117,5 @@ def _mixed(left: Tensor, new: Tensor, draw: np.random.Generator) -> Tensor:
 def pacing(spec: Mapping[str, Any], updates: int, batches_per_epoch: int) -> Callable[[int], float]:
     """The fraction of the samples that may be drawn at an update, as `curriculum.pacing` describes it."""
     options = {key: value for key, value in spec.items() if key != "name"}
-    return lambda update: build(options, update, updates, batches_per_epoch)
+    paced = builder(options)
+    return lambda update: paced(update, updates, batches_per_epoch)

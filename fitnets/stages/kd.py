@@ -10,7 +10,7 @@ from torchmetrics import KLDivergence, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from fitnets.collective import labelled_in
-from fitnets.components import build
+from fitnets.components import builder
 from fitnets.data.module import Batch
 from fitnets.losses import hard_cross_entropy, hinton_loss, kd_loss, soft_cross_entropy
 from fitnets.optim import make_optimizer
@@ -55,6 +55,7 @@ class KDModule(LightningModule):
         outside_tree(self, teacher=teacher, answers=answers)
         self.temperature = temperature
         self.loss = loss
+        self.lambda_schedule = builder(loss["lambda_schedule"]) if "lambda_schedule" in loss else None
         self.epochs = epochs
         self.recipe = recipe
         self.updates = updates
@@ -69,8 +70,7 @@ class KDModule(LightningModule):
     @property
     def lambda_(self) -> float | None:
         """The soft term's weight in this epoch; None where the loss has no such weight (Hinton's)."""
-        schedule = self.loss.get("lambda_schedule")
-        return build(schedule, self.current_epoch, self.epochs) if schedule else None
+        return self.lambda_schedule(self.current_epoch, self.epochs) if self.lambda_schedule else None
 
     @property
     def weights(self) -> dict[str, float]:
