@@ -29,7 +29,7 @@ from torchdistill.models.registry import register_adaptation_module  # noqa: E40
 from fitnets.layers import plan_regressor, resolve_layer  # noqa: E402
 from fitnets.load import build_net  # noqa: E402
 
-BATCH, STEPS = 128, 8
+BATCH, STEPS = 128, 7
 SHAPE = (3, 32, 32)
 
 
@@ -95,7 +95,7 @@ def timed(stage: str, nets: dict[str, dict], steps: Steps) -> None:
     box.pre_epoch_process(epoch=0)
     box.teacher_model.eval()
     for number, (x, y, supplement) in enumerate(box.train_data_loader):
-        steps.next(new_epoch=number < 2)  # the first one warms up
+        steps.next(new_epoch=number in (0, 1, STEPS - 1))  # the first one warms up, the last one ends the count
         box.post_forward_process(loss=box.forward_process(x, y, supplement))
 
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
@@ -19,39 +20,64 @@ ROOT = HERE.parent
 class Steps:
     """Seconds of the steps of one training or loop, by epoch; `next` is called at the start of each step.
 
-    An epoch's last step includes what lies between epochs: validation, figures, checkpoints.
+    A turn is a step, or so many epochs if `turn` is given.
     """
 
-    def __init__(self, give_way: Callable[[], None] = lambda: None, by_epoch: bool = False) -> None:
+    def __init__(self, give_way: Callable[[], None] = lambda: None, turn: int = 0) -> None:
         self.epochs_: list[list[float]] = []
         self.give_way = give_way
-        self.by_epoch = by_epoch
+        self.turn = turn
         self.since = time.perf_counter()
 
     def next(self, new_epoch: bool) -> None:
         now = time.perf_counter()
         if self.epochs_:
             self.epochs_[-1].append(now - self.since)
+        if not self.turn or (new_epoch and len(self.epochs_) % self.turn == 0):
+            self.give_way()
         if new_epoch:
             self.epochs_.append([])
-        if new_epoch or not self.by_epoch:
-            self.give_way()
         self.since = time.perf_counter()
 
-    def steps(self) -> list[float]:
-        """Of the steps within epochs, the first epoch left out: it warms up."""
-        return [seconds for epoch in self.epochs_[1:] for seconds in epoch[:-1]]
+    def warm(self) -> list[list[float]]:
+        """The epochs that count: whole ones, and neither the first nor, in later turns, the first of the turn.
 
-    def epochs(self) -> list[float]:
-        """Of whole epochs, without the first and the unfinished last one."""
-        return [sum(epoch) for epoch in self.epochs_[1:-1]]
+        A first epoch meets caches that others have filled with their own.
+        """
+        turn = self.turn or len(self.epochs_)
+        return [epoch for number, epoch in enumerate(self.epochs_[:-1]) if number >= self.turn and number % turn]
 
 
 Work = Callable[[Steps], None] | Sequence[str]  # a function, or a command that is given the number of its pipe
 
 
-def in_turns(work: Mapping[str, Work], threads: int, by_epoch: bool = False) -> dict[str, Steps]:
-    """Do all `work`, a step (or an epoch) of each in turn, and return their times."""
+@dataclass
+class Times:
+    """Seconds of one training or loop."""
+
+    steps: list[float] = field(default_factory=list)
+    ends: list[float] = field(default_factory=list)  # an epoch's last step and what lies between epochs
+    length: int = 0  # steps in an epoch
+
+    @property
+    def epoch(self) -> float:
+        """An epoch of median steps and a median end: steps are many, so this is steadier than the median epoch."""
+        return (self.length - 1) * median(self.steps) + median(self.ends)
+
+
+def in_turns(work: Mapping[str, Work], threads: int, turn: int = 0, rounds: int = 1) -> dict[str, Times]:
+    """Do all `work`, a step (or `turn` epochs) of each in turn, in new processes each round; their times."""
+    found = {name: Times() for name in work}
+    for _ in range(rounds):
+        for name, steps in _one_round(work, threads, turn).items():
+            for epoch in steps.warm():
+                found[name].steps += epoch[:-1]
+                found[name].ends.append(epoch[-1])
+                found[name].length = len(epoch)
+    return found
+
+
+def _one_round(work: Mapping[str, Work], threads: int, turn: int) -> dict[str, Steps]:
     os.environ.update(quiet(threads))
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["benchmark_work"])  # imported once, for all
@@ -59,7 +85,7 @@ def in_turns(work: Mapping[str, Work], threads: int, by_epoch: bool = False) -> 
     for name, job in work.items():
         pipes[name], theirs = processes.Pipe()
         if callable(job):
-            processes.Process(target=_function, args=(job, theirs, threads, by_epoch), daemon=True).start()
+            processes.Process(target=_function, args=(job, theirs, threads, turn), daemon=True).start()
         else:
             command = [*job, str(theirs.fileno())]
             subprocess.Popen(command, pass_fds=[theirs.fileno()], stdout=subprocess.DEVNULL)
@@ -70,7 +96,7 @@ def in_turns(work: Mapping[str, Work], threads: int, by_epoch: bool = False) -> 
         for name in waiting:
             pipes[name].send(None)
             if times := heard({name: pipes[name]})[name]:
-                found[name] = Steps()
+                found[name] = Steps(turn=turn)
                 found[name].epochs_ = times
     return found
 
@@ -86,7 +112,7 @@ def heard(pipes: Mapping[str, Connection]) -> dict[str, list[list[float]] | None
     return said
 
 
-def taking_turns(job: Callable[[Steps], None], pipe: Connection, by_epoch: bool = False) -> None:
+def taking_turns(job: Callable[[Steps], None], pipe: Connection, turn: int = 0) -> None:
     """Do `job` in this process, a turn whenever the other end of the pipe says so."""
     clock, waited = time.monotonic, 0.0
 
@@ -99,19 +125,16 @@ def taking_turns(job: Callable[[Steps], None], pipe: Connection, by_epoch: bool 
 
     time.monotonic = lambda: clock() - waited  # who saves every so many seconds must not count others' turns
     give_way()
-    steps = Steps(give_way, by_epoch)
+    steps = Steps(give_way, turn)
     job(steps)
     pipe.send(steps.epochs_)
 
 
-def _function(job: Callable[[Steps], None], pipe: Connection, threads: int, by_epoch: bool) -> None:
+def _function(job: Callable[[Steps], None], pipe: Connection, threads: int, turn: int) -> None:
     import torch
 
-    from fitnets.memory import keep_freed_memory
-
-    keep_freed_memory()  # as `train` does: loops by hand have it too
     torch.set_num_threads(threads)
-    taking_turns(job, pipe, by_epoch)
+    taking_turns(job, pipe, turn)
 
 
 def quiet(threads: int) -> dict[str, str]:

@@ -21,6 +21,7 @@ from torch import Tensor
 from fitnets.assemble import make_data, make_module
 from fitnets.data.images import Images
 from fitnets.losses import hard_cross_entropy, hint_loss, kd_loss, linear, soft_cross_entropy
+from fitnets.memory import keep_freed_memory
 from fitnets.report.progress import StageProgress
 from fitnets.runs import Run, ensure, folder_of, plan
 from fitnets.train import train
@@ -126,6 +127,7 @@ CPU: dict[str, Any] = yaml.safe_load((ROOT / "conf" / "trainer" / "cpu.yaml").re
 def guided_alone(bench: Bench, epochs: int, steps: Steps) -> None:
     """Forward and backward pass of the guided half and the regressor on one batch, nothing else."""
     torch.set_flush_denormal(True)
+    keep_freed_memory()
     data, module = bench.parts("hint")
     batch = next(iter(data.train_dataloader()))
     target = module.hints(batch)
@@ -136,9 +138,14 @@ def guided_alone(bench: Bench, epochs: int, steps: Steps) -> None:
         hint_loss(module.regressor(module.guided(batch.x)), target, "example").backward()
 
 
-def kd_loop(bench: Bench, epochs: int, steps: Steps) -> None:
-    """KD as a person would write it by hand: same data, cache, memory format, figures."""
+def kd_loop(bench: Bench, epochs: int, keeping: bool, steps: Steps) -> None:
+    """KD as a person would write it by hand: same data, cache, memory format, figures.
+
+    `keeping` freed memory for the next update is what the framework does and few loops do.
+    """
     torch.set_flush_denormal(True)
+    if keeping:
+        keep_freed_memory()
     data, module = bench.parts("kd")
     student, answers, tau = module.student, module.answers, module.temperature
     configured = module.configure_optimizers()

@@ -70,7 +70,7 @@ def test_neither_network_runs_past_its_named_layer(small) -> None:
         for name, child in net.named_children():
             child.register_forward_hook(lambda *_, label=f"{whose}.{name}": ran.append(label))
     batch = next(iter(data.train_dataloader()))
-    module.training_step(batch, 0)
+    module.training_loss(batch)
     module.eval()
     predicted = module.regressor(module.guided(batch.x))
     assert predicted.shape == module.hints(batch).shape
@@ -327,7 +327,7 @@ def test_the_step_loss_is_equation_2(compared) -> None:
     soft = -((answer / 3).softmax(1) * (logits / 3).log_softmax(1)).sum(1).mean()
     module.trainer = type("Trainer", (), {"current_epoch": 0})()
     assert isinstance(module, KDModule)
-    assert module.training_step(batch, 0).item() == pytest.approx((hard + 4 * soft).item(), rel=1e-5)
+    assert module.training_loss(batch).item() == pytest.approx((hard + 4 * soft).item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("augment", ["augment=none", "augment=flip", "augment=crop4_flip augment.variants=3"])

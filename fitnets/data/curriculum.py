@@ -105,13 +105,13 @@ class GrowingPool(ShuffledBatches):
 def _mixed(left: Tensor, new: Tensor, draw: np.random.Generator) -> Tensor:
     """`new` put into `left` at random places: again a random order, the old ones' own order kept."""
     total = len(left) + len(new)
-    places = torch.from_numpy(draw.choice(total, len(new), replace=False))
-    old = torch.ones(total, dtype=torch.bool)
+    places = draw.choice(total, len(new), replace=False)
+    old = np.ones(total, dtype=bool)
     old[places] = False
-    mixed = torch.empty(total, dtype=torch.long)
-    mixed[places] = new
-    mixed[old] = left
-    return mixed
+    mixed = np.empty(total, dtype=np.int64)
+    mixed[places] = new.numpy()
+    mixed[old] = left.numpy()
+    return torch.from_numpy(mixed)
 
 
 def pacing(spec: Mapping[str, Any], updates: int, batches_per_epoch: int) -> Callable[[int], float]:

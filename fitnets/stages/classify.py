@@ -13,7 +13,8 @@ from fitnets.data.module import Batch
 from fitnets.layers import Cut
 from fitnets.losses import hard_cross_entropy
 from fitnets.optim import make_optimizer
-from fitnets.stages.means import Means, note
+from fitnets.stages.means import note
+from fitnets.stages.stage import StageModule
 
 
 def label_metrics(num_classes: int, prefix: str) -> MetricCollection:
@@ -33,7 +34,7 @@ def note_and_reset(module: LightningModule, metrics: MetricCollection) -> None:
     metrics.reset()
 
 
-class ClassifierModule(LightningModule):
+class ClassifierModule(StageModule):
     """Cross-entropy on labels. `role` says whose network it is: "teacher" or "student".
 
     With `head`, `net` is a student cut at its guided layer and the head a throw-away classifier on top: the label
@@ -59,12 +60,11 @@ class ClassifierModule(LightningModule):
         self.trained = list(net.parameters()) if trained is None else list(trained)
         self.recipe = recipe
         self.updates = updates
-        self.means = Means()
         self.val_metrics = label_metrics(num_classes, "val/")
         self.test_metrics = label_metrics(num_classes, "test/")
         self.answered: list[tuple[Tensor, ...]] = []  # logits and labels on the test part
 
-    def training_step(self, batch: Batch, _batch_number: int) -> Tensor:
+    def training_loss(self, batch: Batch) -> Tensor:
         loss = hard_cross_entropy(self.net(batch.x), batch.y, labelled_in(batch.y))
         self.means.add(loss=loss)
         return loss

@@ -6,7 +6,6 @@ Neither network runs past its named layer, and no label is used (paper section 2
 from collections.abc import Mapping
 from typing import Any
 
-from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.regression import R2Score
@@ -16,11 +15,12 @@ from fitnets.layers import Cut, Shape, guided_parameters
 from fitnets.losses import hint_loss
 from fitnets.optim import make_optimizer
 from fitnets.stages.answers import Answers
-from fitnets.stages.means import Means, note
+from fitnets.stages.means import note
+from fitnets.stages.stage import StageModule
 from fitnets.stages.teacher import FrozenTeacher, outside_tree
 
 
-class HintModule(LightningModule):
+class HintModule(StageModule):
     """Trains the guided half and the regressor; everything above the guided layer stays as it was, bit for bit.
 
     `hints(batch)` gives the teacher's hint layer, (B, C, H, W) or (B, D). The student is kept whole; the
@@ -55,11 +55,10 @@ class HintModule(LightningModule):
         self.reduction = reduction
         self.recipe = recipe
         self.updates = updates
-        self.means = Means()
         self.val_loss = MeanMetric()
         self.val_r2 = R2Score(multioutput="variance_weighted")
 
-    def training_step(self, batch: Batch, _batch_number: int) -> Tensor:
+    def training_loss(self, batch: Batch) -> Tensor:
         predicted = self.regressor(self.guided(batch.x))
         loss = hint_loss(predicted, self.hints(batch), self.reduction)
         self.means.add(hint_loss=loss)

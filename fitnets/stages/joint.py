@@ -48,7 +48,7 @@ class _Joint:
 class JointBackprop(_Joint, ClassifierModule):
     """Labels at the end and at the guided layer."""
 
-    def training_step(self, batch: Batch, _batch_number: int) -> Tensor:
+    def training_loss(self, batch: Batch) -> Tensor:
         logits, side = self.both(self.net, batch)
         loss = hard_cross_entropy(logits, batch.y, labelled_in(batch.y)) + side
         self.means.add(loss=loss, side=side)
@@ -65,7 +65,7 @@ class JointKD(_Joint, KDModule):
     def weights(self) -> dict[str, float]:
         return super().weights | {"side": 1.0}
 
-    def training_step(self, batch: Batch, _batch_number: int) -> Tensor:
+    def training_loss(self, batch: Batch) -> Tensor:
         logits, side = self.both(self.student, batch)
         return self.distill(logits, self.answers(batch), batch.y, side=side)
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch.nn.functional as F
-from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torchmetrics import KLDivergence, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
@@ -16,11 +15,12 @@ from fitnets.losses import hard_cross_entropy, hinton_loss, kd_loss, soft_cross_
 from fitnets.optim import make_optimizer
 from fitnets.stages.answers import Answers
 from fitnets.stages.classify import label_metrics, note_and_reset, update_label_metrics
-from fitnets.stages.means import Means, note
+from fitnets.stages.means import note
+from fitnets.stages.stage import StageModule
 from fitnets.stages.teacher import FrozenTeacher, outside_tree
 
 
-class KDModule(LightningModule):
+class KDModule(StageModule):
     """Trains every layer of the student, guided ones too, with fresh optimizer state.
 
     `scaled` gives factors on the learning rate of some parameters: the guided half's, where asked for (0: frozen).
@@ -60,7 +60,6 @@ class KDModule(LightningModule):
         self.recipe = recipe
         self.updates = updates
         self.scaled = scaled
-        self.means = Means()
         self.val_metrics = label_metrics(num_classes, "val/")
         self.test_metrics = label_metrics(num_classes, "test/")
         self.val_match = match_metrics(num_classes, "match/")
@@ -85,7 +84,7 @@ class KDModule(LightningModule):
         soft = soft_cross_entropy(logits, answer, self.temperature, softened)
         return {"hard": hard_cross_entropy(logits, y, labelled), "soft": soft}
 
-    def training_step(self, batch: Batch, _batch_number: int) -> Tensor:
+    def training_loss(self, batch: Batch) -> Tensor:
         return self.distill(self.student(batch.x), self.answers(batch), batch.y)
 
     def distill(self, logits: Tensor, answer: Tensor, y: Tensor, **beside: Tensor) -> Tensor:

@@ -16,8 +16,9 @@ from fitnets.runs import Run
 from fitnets.stages.means import note
 
 DECILES = 10
-LOOKED_AT = 512  # training samples whose accuracy is followed by difficulty
-LOOKS = 10  # times in a stage
+LOOKS = 10  # times in a stage that accuracy is looked at by difficulty
+SHARE = 0.01  # of the stage's work that the looks may take, if that is not too few samples:
+LOOKED_AT = 100, 512  # training samples, at least and at most
 
 
 def observers(run: Run, data: DataModule, folder: Path) -> list[Callback]:
@@ -67,7 +68,10 @@ class PoolFigures(Callback):
         if self.fixed and self.data.difficulty is not None:
             self.deciles = pool[self.data.difficulty[pool].argsort(stable=True)].tensor_split(DECILES)
             if hasattr(pl_module, "val_metrics"):  # it gives answers, no hints
-                self.looked_at = [part[:: max(1, DECILES * len(part) // LOOKED_AT)] for part in self.deciles]
+                trained_on = self.data.updates * self.batches.batch_size
+                samples = int(SHARE * 3 * trained_on / LOOKS)  # a look is a forward pass, an update costs three
+                samples = min(LOOKED_AT[1], max(LOOKED_AT[0], samples))
+                self.looked_at = [part[:: max(1, DECILES * len(part) // samples)] for part in self.deciles]
 
     @property
     def batches(self) -> GrowingPool:
@@ -90,8 +94,9 @@ class PoolFigures(Callback):
             trainer.callback_metrics.pop(name, None)  # a look stands for its own epoch only
         epochs, epoch = trainer.max_epochs or 1, trainer.current_epoch + 1
         if self.looked_at and epoch * LOOKS // epochs > (epoch - 1) * LOOKS // epochs:
-            for number, part in enumerate(self.looked_at, 1):
-                figures[f"accuracy_decile{number:02}"] = float(is_right(pl_module, self.data, part).float().mean())
+            right = is_right(pl_module, self.data, torch.cat(self.looked_at)).float()
+            for number, part in enumerate(right.split([len(part) for part in self.looked_at]), 1):
+                figures[f"accuracy_decile{number:02}"] = float(part.mean())
         note(pl_module, {f"curriculum/{name}": value for name, value in figures.items()})
 
 
