@@ -50,7 +50,7 @@ PAIRS = {
 ROUNDS = 2  # of whole commands
 TURN = 3  # epochs, there
 SHORT_ROUNDS = 3  # of processes, where steps take milliseconds: how memory happens to lie is 2 % of such a step
-SWEEP = ["epochs.teacher=4", "epochs.hint=3", "epochs.kd=6", "trainer=cpu"]
+SWEEP = ["epochs.teacher=3", "epochs.hint=2", "epochs.kd=4", "trainer=cpu"]
 TEMPERATURES = (1, 2, 4, 8, 16)
 MUST = {  # the largest that each ratio may be
     **dict.fromkeys(("kd_over_backprop", "hint_over_guided"), 1.08),
@@ -71,7 +71,8 @@ def on_noise(pair: str) -> list[str]:
 
 def steps(pair: str, threads: int, work: Path, out: Figures) -> None:
     """KD over backprop, hint over its guided half alone, both over the peer's, and time waiting for data."""
-    bench = Bench(work / f"{pair}-{threads}", on_noise(pair), EPOCHS)
+    bench = Bench(work / pair, on_noise(pair), EPOCHS)
+    filled = (bench.folder / ".answers").exists()  # at another number of threads
     jobs: dict[str, Work] = {stage: partial(bench.timed, stage) for stage in ("backprop", "kd", "hint")}
     jobs["guided_alone"] = partial(guided_alone, bench, EPOCHS)
     if PEERS.exists():
@@ -90,7 +91,9 @@ def steps(pair: str, threads: int, work: Path, out: Figures) -> None:
     found["loader_share"] = median(waits) / median(times["kd"])
     detail["wait_ms"] = ms(waits)
     out["ratios"] |= {f"{ratio}/{name}": value for ratio, value in found.items()}
-    out["details"].setdefault("steps", {})[name] = detail | with_filling(bench.folder / ".answers", detail, found)
+    if not filled:
+        detail |= with_filling(bench.folder / ".answers", detail, found)
+    out["details"].setdefault("steps", {})[name] = detail
 
 
 def with_filling(store: Path, detail: Figures, ratios: Figures, epochs: int = 30) -> Figures:
@@ -109,24 +112,30 @@ def with_filling(store: Path, detail: Figures, ratios: Figures, epochs: int = 30
 def epochs(name: str, overrides: Sequence[str], count: int, threads: int, work: Path, out: Figures) -> None:
     """A KD epoch through the framework, validation and callbacks included, over a loop written by hand.
 
-    The framework also keeps an update's memory (fitnets/memory.py); `details` has a loop that does so too.
+    The framework also keeps an update's memory (fitnets/memory.py): where steps are short, a loop that does so too is
+    in `details`.
     """
-    bench = Bench(work / f"epochs-{name}-{threads}", overrides, count)
+    bench, short = Bench(work / name, overrides, count), count == SHORT_EPOCHS
     jobs: dict[str, Work] = {"framework": partial(bench.timed, "kd"), "loop": partial(kd_loop, bench, count, False)}
-    jobs["loop_keeping_memory"] = partial(kd_loop, bench, count, True)
-    times = in_turns(jobs, threads, turn=TURN, rounds=SHORT_ROUNDS if count == SHORT_EPOCHS else 1)
+    if short:
+        jobs["loop_keeping_memory"] = partial(kd_loop, bench, count, True)
+    times = in_turns(jobs, threads, turn=TURN, rounds=SHORT_ROUNDS if short else 1)
     epoch = {which: of.epoch for which, of in times.items()}
     out["ratios"][f"framework_over_loop/{name}/{threads}t"] = epoch["framework"] / epoch["loop"]
     detail = {f"{which}_epoch_ms": ms([seconds]) for which, seconds in epoch.items()}
     detail |= {f"{which}_step_ms": ms(of.steps) for which, of in times.items()} | {"steps": len(times["loop"].steps)}
-    detail["over_loop_keeping_memory"] = round(epoch["framework"] / epoch["loop_keeping_memory"], 4)
+    if short:
+        detail["over_loop_keeping_memory"] = round(epoch["framework"] / epoch["loop_keeping_memory"], 4)
     out["details"].setdefault("epochs", {})[f"{name}/{threads}t"] = detail
 
 
 def curriculum(threads: int, work: Path, out: Figures) -> None:
-    """A KD step on digits with a growing pool over one with plain shuffles; and what a pool of 50,000 samples costs."""
+    """A KD step on digits with a growing pool over one with plain shuffles; and what a pool of 50,000 samples costs.
+
+    At the first number of threads: ordering samples uses one.
+    """
     words = {"plain": [], "curriculum": ["curriculum=easy_to_hard", "curriculum.pacing.full_at=1"]}
-    benches = {name: Bench(work / f"{name}-{threads}", of, SHORT_EPOCHS) for name, of in words.items()}
+    benches = {name: Bench(work / name, of, SHORT_EPOCHS) for name, of in words.items()}
     jobs: dict[str, Work] = {name: partial(bench.timed, "kd") for name, bench in benches.items()}
     times = in_turns(jobs, threads, turn=TURN, rounds=SHORT_ROUNDS)
     grown, plain = times["curriculum"], times["plain"]
@@ -281,7 +290,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 compared = {"digits-thin_deep": ([], SHORT_EPOCHS), pair: (on_noise(pair), WHOLE_EPOCHS)}
                 for name, (words, count) in compared.items():
                     measured(f"epochs of {name}, {threads} threads", epochs, name, words, count, threads, work, out)
-            if "curriculum" in given.only:
+            if "curriculum" in given.only and threads == given.threads[0]:
                 measured(f"a curriculum, {threads} threads", curriculum, threads, work, out)
         if "sweep" in given.only:
             measured("a sweep", sweep, work, out)

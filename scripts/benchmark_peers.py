@@ -29,7 +29,7 @@ from torchdistill.models.registry import register_adaptation_module  # noqa: E40
 from fitnets.layers import plan_regressor, resolve_layer  # noqa: E402
 from fitnets.load import build_net  # noqa: E402
 
-BATCH, STEPS = 128, 7
+BATCH, STEPS = 128, 6
 SHAPE = (3, 32, 32)
 
 
