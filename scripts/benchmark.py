@@ -28,7 +28,7 @@ from typing import Any
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as run.py has it
 import torch
 from benchmark_turns import ROOT, Steps, Work, in_turns, ms, over, quiet
-from benchmark_work import NOISE, Bench, composed, guided_alone, kd_loop
+from benchmark_work import NOISE, Bench, Waiting, composed, guided_alone, kd_loop
 from rich.console import Console
 from rich.table import Table
 
@@ -73,7 +73,8 @@ def steps(pair: str, threads: int, work: Path, out: Figures) -> None:
     """KD over backprop, hint over its guided half alone, both over the peer's, and time waiting for data."""
     bench = Bench(work / pair, on_noise(pair), EPOCHS)
     filled = (bench.folder / ".answers").exists()  # at another number of threads
-    jobs: dict[str, Work] = {stage: partial(bench.timed, stage) for stage in ("backprop", "kd", "hint")}
+    jobs: dict[str, Work] = {stage: partial(bench.timed, stage) for stage in ("backprop", "hint")}
+    jobs["kd"] = partial(bench.timed, "kd", how=Waiting)
     jobs["guided_alone"] = partial(guided_alone, bench, EPOCHS)
     if PEERS.exists():
         nets = json.dumps({role: bench.cfg[role]["net"] for role in ("teacher", "student")})
@@ -81,15 +82,15 @@ def steps(pair: str, threads: int, work: Path, out: Figures) -> None:
         jobs |= {f"torchdistill_{stage}": [*script, stage, nets, str(threads)] for stage in ("hint", "kd")}
     else:
         print("torchdistill is not installed: no ratio over it (`make peers` installs it)")
-    times = {name: of.steps for name, of in in_turns(jobs, threads).items()}
+    turns = in_turns(jobs, threads)
+    times = {name: of.steps for name, of in turns.items()}
     name = f"{pair}/{threads}t"
     detail = {f"{what}_ms": ms(seconds) for what, seconds in times.items()} | {"steps": len(times["kd"])}
     ratios = {"kd_over_backprop": ("kd", "backprop"), "hint_over_guided": ("hint", "guided_alone")}
     ratios |= {f"{stage}_over_torchdistill": (stage, f"torchdistill_{stage}") for stage in ("hint", "kd")}
     found = {ratio: over(times[a], times[b]) for ratio, (a, b) in ratios.items() if b in times}
-    waits = bench.waits("kd")
-    found["loader_share"] = median(waits) / median(times["kd"])
-    detail["wait_ms"] = ms(waits)
+    found["loader_share"] = median(turns["kd"].waits) / median(times["kd"])
+    detail["wait_ms"] = ms(turns["kd"].waits)
     out["ratios"] |= {f"{ratio}/{name}": value for ratio, value in found.items()}
     if not filled:
         detail |= with_filling(bench.folder / ".answers", detail, found)
@@ -137,10 +138,11 @@ def curriculum(threads: int, work: Path, out: Figures) -> None:
     words = {"plain": [], "curriculum": ["curriculum=easy_to_hard", "curriculum.pacing.full_at=1"]}
     benches = {name: Bench(work / name, of, SHORT_EPOCHS) for name, of in words.items()}
     jobs: dict[str, Work] = {name: partial(bench.timed, "kd") for name, bench in benches.items()}
+    jobs["waiting"] = partial(Bench(work / "waiting", [], SHORT_EPOCHS).timed, "kd", how=Waiting)
     times = in_turns(jobs, threads, turn=TURN, rounds=SHORT_ROUNDS)
     grown, plain = times["curriculum"], times["plain"]
     out["ratios"][f"curriculum_over_plain/digits-thin_deep/{threads}t"] = median(grown.steps) / median(plain.steps)
-    waits = benches["plain"].waits("kd")
+    waits = times["waiting"].waits
     out["ratios"][f"loader_share/digits-thin_deep/{threads}t"] = median(waits) / median(plain.steps)
     detail = {f"{name}_step_ms": ms(of.steps) for name, of in times.items()} | {"wait_ms": ms(waits)}
     detail["epoch_ratio"] = round(grown.epoch / plain.epoch, 4)
@@ -204,16 +206,14 @@ def cli(out: Figures) -> None:
 
 
 def growth(work: Path, out: Figures) -> None:
-    """How a step's time grows with batch and depth (one thread, step ms), and each stage's peak of memory."""
+    """How a step's time grows with batch, depth and images (one thread, ms), and each stage's peak of memory."""
     torch.set_num_threads(1)
     table: Figures = {}
-    for batch in (16, 256):
-        table[f"thin_deep, batch {batch}"] = step_ms(work / f"batch{batch}", [f"batch_size={batch}"])
     for student in ("thin_relu", "thin_deep", "thin_deeper"):
         table[f"{student}, batch 64"] = step_ms(work / student, [f"student={student}"])
-    for images in (1_000, 50_000):  # the same updates from more 8x8 images
-        few = [*NOISE, "+dataset.size=8", f"+dataset.train={images}", "updates_per_epoch=10"]
-        table[f"thin_deep, {images:,} images"] = step_ms(work / f"images{images}", few)
+    table["thin_deep, batch 256"] = step_ms(work / "batch256", ["batch_size=256"])
+    few = [*NOISE, "+dataset.size=8", "+dataset.train=50000", "updates_per_epoch=10"]
+    table["thin_deep, batch 64, 50,000 images"] = step_ms(work / "images", few)
     out["details"]["growth_kd_step_ms"] = table
     peak: Figures = {}
     words = ["epochs.teacher=1", "epochs.hint=1", "epochs.kd=1", "trainer=cpu", f"runs_dir={work}/peak"]

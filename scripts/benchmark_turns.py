@@ -25,6 +25,7 @@ class Steps:
 
     def __init__(self, give_way: Callable[[], None] = lambda: None, turn: int = 0) -> None:
         self.epochs_: list[list[float]] = []
+        self.waits: list[float] = []  # for data, where that is measured
         self.give_way = give_way
         self.turn = turn
         self.since = time.perf_counter()
@@ -58,6 +59,7 @@ class Times:
     steps: list[float] = field(default_factory=list)
     ends: list[float] = field(default_factory=list)  # an epoch's last step and what lies between epochs
     length: int = 0  # steps in an epoch
+    waits: list[float] = field(default_factory=list)
 
     @property
     def epoch(self) -> float:
@@ -70,6 +72,7 @@ def in_turns(work: Mapping[str, Work], threads: int, turn: int = 0, rounds: int 
     found = {name: Times() for name in work}
     for _ in range(rounds):
         for name, steps in _one_round(work, threads, turn).items():
+            found[name].waits += steps.waits
             for epoch in steps.warm():
                 found[name].steps += epoch[:-1]
                 found[name].ends.append(epoch[-1])
@@ -97,11 +100,11 @@ def _one_round(work: Mapping[str, Work], threads: int, turn: int) -> dict[str, S
             pipes[name].send(None)
             if times := heard({name: pipes[name]})[name]:
                 found[name] = Steps(turn=turn)
-                found[name].epochs_ = times
+                found[name].epochs_, found[name].waits = times
     return found
 
 
-def heard(pipes: Mapping[str, Connection]) -> dict[str, list[list[float]] | None]:
+def heard(pipes: Mapping[str, Connection]) -> dict[str, tuple[list[list[float]], list[float]] | None]:
     """What each says: None as it waits for its next turn, its times as it ends."""
     said = {}
     for name, pipe in pipes.items():
@@ -127,7 +130,7 @@ def taking_turns(job: Callable[[Steps], None], pipe: Connection, turn: int = 0) 
     give_way()
     steps = Steps(give_way, turn)
     job(steps)
-    pipe.send(steps.epochs_)
+    pipe.send((steps.epochs_, steps.waits))
 
 
 def _function(job: Callable[[Steps], None], pipe: Connection, threads: int, turn: int) -> None:
