@@ -27,7 +27,7 @@ from typing import Any
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as run.py has it
 import torch
-from benchmark_turns import ROOT, Steps, Work, in_turns, ms, over, quiet
+from benchmark_turns import ROOT, Steps, Work, in_turns, ms, quiet
 from benchmark_work import NOISE, Bench, Waiting, composed, guided_alone, kd_loop
 from rich.console import Console
 from rich.table import Table
@@ -47,10 +47,10 @@ PAIRS = {
     "resnet56-resnet20": ["teacher=resnet56", "student=resnet20", "hint=middle"],  # middle: layer2 in both
     "maxout_cifar-fitnet1": ["teacher=maxout_cifar", "student=fitnet1", "hint=middle"],
 }
-ROUNDS = 2  # of whole commands
+ROUNDS = 1  # of whole commands
 TURN = 3  # epochs, there
 SHORT_ROUNDS = 3  # of processes, where steps take milliseconds: how memory happens to lie is 2 % of such a step
-SWEEP = ["epochs.teacher=3", "epochs.hint=2", "epochs.kd=4", "trainer=cpu"]
+SWEEP = ["epochs.teacher=6", "epochs.hint=6", "epochs.kd=16", "trainer=cpu"]
 TEMPERATURES = (1, 2, 4, 8, 16)
 MUST = {  # the largest that each ratio may be
     **dict.fromkeys(("kd_over_backprop", "hint_over_guided"), 1.08),
@@ -88,7 +88,7 @@ def steps(pair: str, threads: int, work: Path, out: Figures) -> None:
     detail = {f"{what}_ms": ms(seconds) for what, seconds in times.items()} | {"steps": len(times["kd"])}
     ratios = {"kd_over_backprop": ("kd", "backprop"), "hint_over_guided": ("hint", "guided_alone")}
     ratios |= {f"{stage}_over_torchdistill": (stage, f"torchdistill_{stage}") for stage in ("hint", "kd")}
-    found = {ratio: over(times[a], times[b]) for ratio, (a, b) in ratios.items() if b in times}
+    found = {ratio: median(times[a]) / median(times[b]) for ratio, (a, b) in ratios.items() if b in times}
     found["loader_share"] = median(turns["kd"].waits) / median(times["kd"])
     detail["wait_ms"] = ms(turns["kd"].waits)
     out["ratios"] |= {f"{ratio}/{name}": value for ratio, value in found.items()}
@@ -230,13 +230,14 @@ def growth(work: Path, out: Figures) -> None:
 
 
 PEAK = """
-import resource, runpy, sys
+import runpy, sys
 sys.argv[0] = "run.py"
 try:
     runpy.run_path("run.py", run_name="__main__")
 except SystemExit:
     pass
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+status = open("/proc/self/status").read()  # ru_maxrss would be the starting process's where that was larger
+print(status.split("VmHWM:")[1].split()[0])
 """
 
 

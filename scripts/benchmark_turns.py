@@ -145,10 +145,5 @@ def quiet(threads: int) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)])}
 
 
-def over(a: Sequence[float], b: Sequence[float]) -> float:
-    """The median of the ratios of neighbours in time."""
-    return median(x / y for x, y in zip(a, b, strict=False))
-
-
 def ms(seconds: Sequence[float]) -> float:
     return round(1000 * median(seconds), 3)
