@@ -50,7 +50,7 @@ PAIRS = {
 ROUNDS = 1  # of whole commands
 TURN = 3  # epochs, there
 SHORT_ROUNDS = 3  # of processes, where steps take milliseconds: how memory happens to lie is 2 % of such a step
-SWEEP = ["epochs.teacher=6", "epochs.hint=6", "epochs.kd=16", "trainer=cpu"]
+SHORTER = ["epochs.teacher=6", "epochs.hint=6", "epochs.kd=16"]  # than the config's own; a sweep's own cost is fixed
 TEMPERATURES = (1, 2, 4, 8, 16)
 MUST = {  # the largest that each ratio may be
     **dict.fromkeys(("kd_over_backprop", "hint_over_guided"), 1.08),
@@ -154,9 +154,9 @@ def curriculum(threads: int, work: Path, out: Figures) -> None:
     out["details"].setdefault("curriculum", {})[f"{threads}t"] = detail
 
 
-def sweep(work: Path, out: Figures, threads: int = 1) -> None:
+def sweep(epochs: Sequence[str], work: Path, out: Figures, threads: int = 1) -> None:
     """`run.py -m` over five temperatures, over one teacher, one hint and five KD trainings in one bare process."""
-    words = [*SWEEP, "stage=fitnet", f"trainer.threads={threads}"]
+    words = [*epochs, "stage=fitnet", "trainer=cpu", f"trainer.threads={threads}"]
     swept, parts = [], []
     for number in range(ROUNDS):
         runs = work / f"swept{number}"
@@ -264,6 +264,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="write the figures there too")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS, help="parts to measure (default: all)")
+    parser.add_argument(
+        "--default-epochs", action="store_true", help="the sweep with the config's own (2 minutes more)"
+    )
     parser.add_argument("--seven-parts", type=json.loads, help=argparse.SUPPRESS)  # called by `sweep`
     given = parser.parse_args(arguments)
     if given.seven_parts:
@@ -294,7 +297,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if "curriculum" in given.only and threads == given.threads[0]:
                 measured(f"a curriculum, {threads} threads", curriculum, threads, work, out)
         if "sweep" in given.only:
-            measured("a sweep", sweep, work, out)
+            measured("a sweep", sweep, [] if given.default_epochs else SHORTER, work, out)
         if "cli" in given.only:
             measured("command line", cli, out)
         if "growth" in given.only:
