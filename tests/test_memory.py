@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-# Page faults of the later updates: tensors of 8 MB, made and freed as activations are.
+# Page faults of the later updates: tensors of 40 MB, made and freed as activations are. (glibc left to itself keeps
+# smaller ones at times, as they happen to lie.)
 FAULTS = """
 import resource, sys, torch
 if sys.argv[1] == "kept":
     from fitnets.memory import keep_freed_memory
     keep_freed_memory()
 def update():
-    tensors = [torch.ones(2_000_000) for _ in range(20)]
+    tensors = [torch.ones(10_000_000) for _ in range(4)]
 for _ in range(3):
     update()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -30,4 +31,4 @@ def test_an_update_does_not_fetch_its_memory_again() -> None:
         answer = subprocess.run(words, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True)
         return int(answer.stdout)
 
-    assert faults("kept") < 100 < faults("as it is")
+    assert faults("kept") < 1000 < faults("as it is")
