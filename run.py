@@ -96,7 +96,7 @@ def run(
 
     torch is imported only if something must be trained (or layers must be found), so a command whose work is done is
     quick. `tell` hears which runs the command names, `watch` gives more callbacks for a run that is trained.
-    `brief` leaves out the summary, which tells the test accuracy: a sweep shows it for its chosen row only.
+    `brief` leaves out the summary, which tells the test accuracy, and the upload: a sweep tells both for all its jobs.
     """
     from rich.console import Console
 
@@ -137,7 +137,7 @@ def run(
             if new:
                 console.print(f"{label}: {one_line(result)}")
     finally:
-        if upload := sync_command([folder_of(r, runs_dir) for r in to_train]):
+        if not brief and (upload := sync_command([folder_of(r, runs_dir) for r in to_train])):
             console.print(f"W&B runs are offline; to upload them: {upload}")
     if not to_train:
         console.print("Nothing to train: every stage was done before (fresh=true trains again).")

@@ -391,6 +391,8 @@ def test_a_multirun_is_grouped_by_its_experiment(tmp_path: Path) -> None:
     runs = runs_in(tmp_path / "runs")
     assert sorted(run.config["seed"] for run in runs) == [0, 1]
     assert {run.run.run_group for run in runs} == {"few_labels"} and {run.exit_code for run in runs} == {0}
+    assert done.stdout.count("wandb sync ") == 1, "one command for all jobs"
+    assert done.stdout.count("offline-run-") == 2
 
 
 # ------------------------------------------------------------------------------------ what is typed

@@ -18,7 +18,7 @@ import report
 import yaml
 from PIL import Image
 
-from fitnets.report.charts import counted_in
+from fitnets.report.charts import counted_in, legend_columns
 from fitnets.report.folders import NoRuns, read
 from fitnets.report.grouping import problems_of
 from fitnets.report.page import write_page
@@ -489,3 +489,11 @@ def test_it_renders_on_a_desk_and_a_phone_in_light_and_dark(measured: Path, tmp_
             assert drawn.reshape(10, 300).any(1).all(), "there is something to see in every part of the page"
             colours = pixels.max(2) - pixels.min(2)
             assert (colours > 100).sum() > 300, "lines in colour"
+
+
+@pytest.mark.parametrize("lengths", [[13] * 5, [3, 30, 3, 3], [8], [20] * 9])
+def test_a_legend_stays_within_its_chart(lengths: list[int]) -> None:
+    """Its columns as matplotlib fills them, the first ones with one entry more."""
+    columns = legend_columns(lengths, 330)
+    widths = [28 + 4.6 * max(column) for column in np.array_split(lengths, columns)]
+    assert columns == 1 or sum(widths) < 330

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from itertools import pairwise
 from typing import Any
 
 INK, MUTED, GRID, PAPER = "#0b0b01", "#0b0b02", "#0b0b03", "#0b0b04"
@@ -115,8 +116,9 @@ def svg(
 def legend_columns(lengths: Sequence[int], width: float) -> int:
     """How many columns of a legend fit into `width` points, by the lengths of its labels."""
     for columns in range(len(lengths), 1, -1):
-        deep = math.ceil(len(lengths) / columns)
-        longest = [max(lengths[at : at + deep]) for at in range(0, len(lengths), deep)]
+        deep, deeper = divmod(len(lengths), columns)  # matplotlib fills the first columns with one more
+        starts = [column * deep + min(column, deeper) for column in range(columns + 1)]
+        longest = [max(lengths[start:end]) for start, end in pairwise(starts)]
         if sum(28 + 4.6 * length for length in longest) < width - 10:
             return columns
     return 1

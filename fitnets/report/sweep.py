@@ -16,6 +16,7 @@ from fitnets.report.arms import ARM_NAMES, FIRST_STAGES
 from fitnets.report.page import write_page
 from fitnets.report.sweep_plot import plot
 from fitnets.sweep import SEEDS, read_jobs, swept
+from fitnets.wandb_run import sync_command
 
 PAIR = ("hint.teacher_layer", "hint.student_layer")
 FIGURES = {"accuracy": ("validation accuracy %", 100.0), "r2": ("validation R2", 1.0)}  # the first that is there
@@ -253,6 +254,10 @@ def finish(sweep_folder: Path) -> int:
         title = title_of(points, keys)
         write_report(folder, points, keys, title, command, console, teacher_of(described), more=failed)
         add_page(folder, points, title, command, console)
+    runs = [run for job in jobs for run in job["runs"]]
+    folders = dict.fromkeys(folder for run in runs for folder in (*run["parents"].values(), run["folder"]))
+    if upload := sync_command([Path(folder) for folder in folders]):
+        console.print(f"W&B runs are offline; to upload them: {upload}")
     for job in bad:
         told = " ".join(f"{key}={value}" for key, value in values_of(job).items() if key in names)
         where = f" (traceback: {job['traceback']})" if "traceback" in job else ""
