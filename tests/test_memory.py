@@ -15,10 +15,10 @@ if sys.argv[1] == "kept":
     keep_freed_memory()
 def update():
     tensors = [torch.ones(10_000_000) for _ in range(4)]
-for _ in range(3):
+for _ in range(10):
     update()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(5):
+for _ in range(10):
     update()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
@@ -31,4 +31,4 @@ def test_an_update_does_not_fetch_its_memory_again() -> None:
         answer = subprocess.run(words, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True)
         return int(answer.stdout)
 
-    assert faults("kept") < 1000 < faults("as it is")
+    assert 4 * faults("kept") < faults("as it is")
