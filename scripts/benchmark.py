@@ -110,13 +110,14 @@ def with_filling(store: Path, detail: Figures, ratios: Figures, epochs: int = 30
     return found
 
 
-def epochs(name: str, overrides: Sequence[str], count: int, threads: int, work: Path, out: Figures) -> None:
+def epochs(name: str, overrides: Sequence[str], short: bool, threads: int, work: Path, out: Figures) -> None:
     """A KD epoch through the framework, validation and callbacks included, over a loop written by hand.
 
-    The framework also keeps an update's memory (fitnets/memory.py): where steps are short, a loop that does so too is
+    The framework also keeps an update's memory (fitnets/memory.py): where steps are `short`, a loop that does so too is
     in `details`.
     """
-    bench, short = Bench(work / name, overrides, count), count == SHORT_EPOCHS
+    count = SHORT_EPOCHS if short else WHOLE_EPOCHS
+    bench = Bench(work / name, overrides, count)
     jobs: dict[str, Work] = {"framework": partial(bench.timed, "kd"), "loop": partial(kd_loop, bench, count, False)}
     if short:
         jobs["loop_keeping_memory"] = partial(kd_loop, bench, count, True)
@@ -291,9 +292,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     measured(f"steps of {pair}, {threads} threads", steps, pair, threads, work, out)
             if "epochs" in given.only:
                 pair = next(iter(PAIRS))
-                compared = {"digits-thin_deep": ([], SHORT_EPOCHS), pair: (on_noise(pair), WHOLE_EPOCHS)}
-                for name, (words, count) in compared.items():
-                    measured(f"epochs of {name}, {threads} threads", epochs, name, words, count, threads, work, out)
+                for name, words, short in (("digits-thin_deep", [], True), (pair, on_noise(pair), False)):
+                    measured(f"epochs of {name}, {threads} threads", epochs, name, words, short, threads, work, out)
             if "curriculum" in given.only and threads == given.threads[0]:
                 measured(f"a curriculum, {threads} threads", curriculum, threads, work, out)
         if "sweep" in given.only:
