@@ -16,8 +16,8 @@ from fitnets.runs import Run
 from fitnets.stages.means import note
 
 DECILES = 10
-LOOKS = 10  # times in a stage that accuracy is looked at by difficulty
-SHARE = 0.01  # of the stage's work that the looks may take, if that is not too few samples:
+LOOKS = 10  # times in a stage, at most, that accuracy is looked at by difficulty
+SHARE = 0.01  # of the stage's work that the looks may take together
 LOOKED_AT = 100, 512  # training samples, at least and at most
 
 
@@ -53,8 +53,9 @@ def is_right(module: Any, data: DataModule, index: Tensor) -> Tensor:
 class PoolFigures(Callback):
     """Logs at each epoch's end how large the pool is, how hard its samples are, and how often each decile was shown.
 
-    Deciles are of difficulty, 1 the easiest. Ten times in a stage that gives answers: the accuracy in each decile, on a
-    fixed part of the training samples. All on the host: nothing here waits for the device at a step.
+    Deciles are of difficulty, 1 the easiest. Up to ten times in a stage that gives answers, the last after its end: the
+    accuracy in each decile, on a fixed part of the training samples. All on the host: nothing here waits for the device
+    at a step.
     """
 
     def __init__(self, data: DataModule, fixed: bool):
@@ -62,6 +63,7 @@ class PoolFigures(Callback):
         self.fixed = fixed  # scored once, before the training
         self.deciles: Sequence[Tensor] = ()  # sample ids
         self.looked_at: list[Tensor] = []
+        self.looks = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         pool = self.batches.pool.sort().values
@@ -69,8 +71,9 @@ class PoolFigures(Callback):
             self.deciles = pool[self.data.difficulty[pool].argsort(stable=True)].tensor_split(DECILES)
             if hasattr(pl_module, "val_metrics"):  # it gives answers, no hints
                 trained_on = self.data.updates * self.batches.batch_size
-                samples = int(SHARE * 3 * trained_on / LOOKS)  # a look is a forward pass, an update costs three
-                samples = min(LOOKED_AT[1], max(LOOKED_AT[0], samples))
+                may_look_at = int(SHARE * 3 * trained_on)  # a look is a forward pass, an update costs three
+                samples = min(LOOKED_AT[1], max(LOOKED_AT[0], may_look_at // LOOKS))
+                self.looks = min(LOOKS, max(1, may_look_at // samples))
                 self.looked_at = [part[:: max(1, DECILES * len(part) // samples)] for part in self.deciles]
 
     @property
@@ -93,7 +96,7 @@ class PoolFigures(Callback):
         for name in accuracies:
             trainer.callback_metrics.pop(name, None)  # a look stands for its own epoch only
         epochs, epoch = trainer.max_epochs or 1, trainer.current_epoch + 1
-        if self.looked_at and epoch * LOOKS // epochs > (epoch - 1) * LOOKS // epochs:
+        if self.looked_at and epoch * self.looks // epochs > (epoch - 1) * self.looks // epochs:
             right = is_right(pl_module, self.data, torch.cat(self.looked_at)).float()
             for number, part in enumerate(right.split([len(part) for part in self.looked_at]), 1):
                 figures[f"accuracy_decile{number:02}"] = float(part.mean())
