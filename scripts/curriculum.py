@@ -1,6 +1,6 @@
 """Does the order of samples help? All four controls, at several budgets, with right and with wrong labels, over seeds.
 
-python scripts/curriculum.py digits                      5 seeds, all updates and 10 % of them
+python scripts/curriculum.py digits                      10 seeds, all updates and 10 % of them
 python scripts/curriculum.py mnist --path DIR            3 seeds, 5 epochs, 10 % and 1 % of their updates
 python scripts/curriculum.py digits --only-table         write the tables from what is on disk
 
@@ -13,6 +13,7 @@ import csv
 import shlex
 import sys
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parent.parent
@@ -26,28 +27,31 @@ from fitnets.report.agreement import spearman  # noqa: E402
 from fitnets.report.arms import ARM_NAMES, COLORS, paired_difference  # noqa: E402
 from fitnets.report.compare import Row, rows  # noqa: E402
 from fitnets.report.terminal import trust  # noqa: E402
-from fitnets.runs import ORDERS, folder_of, plan, read_result, with_parents  # noqa: E402
+from fitnets.runs import ORDERS, Run, folder_of, plan, read_result, with_parents  # noqa: E402
 
 NOISES = (0, 0.4)
+COLUMNS = 5  # of the plot
 CONTROLS = "experiment=curriculum/controls"
+NEVER_THE_HARDEST = ["curriculum/pacing=step", "curriculum.pacing.start=0.55", "curriculum.pacing.full_at=2"]
+SCORES = ["teacher_confidence", "teacher_margin", "teacher_loss", "teacher_entropy", "svm_margin", "svm_margin_teacher"]
+SCORES += ["self_taught", "learned_epoch", "c_score", "hint_error"]
+BALANCED = ["curriculum.balanced=true"]
 TABLES: dict[str, dict[str, Any]] = {
     "digits": {
         "words": [],
-        "seeds": 5,
+        "seeds": 10,
         "budgets": {"810 updates": [], "81 (10 %)": ["epochs.hint=3", "epochs.kd=6", "updates_per_epoch=9"]},
         "scores": ["svm_margin", "c_score"],
-        "compared": dict.fromkeys(
-            (
-                *("teacher_confidence", "teacher_margin", "teacher_loss", "teacher_entropy", "svm_margin"),
-                *("svm_margin_teacher", "self_taught", "learned_epoch", "c_score", "hint_error"),
-            ),
-            (),
-        ),
+        "also": [
+            ("c_score", 0.4, "810 updates", "never the last 45 %", NEVER_THE_HARDEST),
+            ("c_score", 0.4, "81 (10 %)", "linear, balanced", BALANCED),
+        ],
+        "compared": dict.fromkeys(SCORES, ()),
     },
     "mnist": {
         "words": [
-            *("dataset=mnist", "student=thin_relu"),
-            "student.net.blocks=[[8],[16],[32]]",
+            *("dataset=mnist", "student=thin_relu", "student.net.blocks=[[8],[16],[32]]"),
+            *("teacher.net.widths=[16,32]", "epochs.teacher=3"),  # of scores that need one
         ],
         "seeds": 3,
         "budgets": {
@@ -56,17 +60,21 @@ TABLES: dict[str, dict[str, Any]] = {
             "39 (1 %)": ["epochs.hint=1", "epochs.kd=2", "updates_per_epoch=13"],
         },
         "scores": ["svm_margin"],
-        "compared": {
-            "svm_margin": (),
-            "self_taught": ("curriculum.score.epochs=3",),
-            "learned_epoch": ("curriculum.score.epochs=3",),
-            "c_score": ("curriculum.score.epochs=3", "curriculum.score.repeats=1"),
-        },
+        "also": [
+            ("svm_margin", 0.4, "3,905 updates", "never the last 45 %", NEVER_THE_HARDEST),
+            ("svm_margin", 0.4, "390 (10 %)", "never the last 45 %", NEVER_THE_HARDEST),
+            ("svm_margin", 0.4, "390 (10 %)", "linear, balanced", BALANCED),
+        ],
+        "compared": dict.fromkeys(SCORES, ())
+        | dict.fromkeys(("self_taught", "learned_epoch"), ("curriculum.score.epochs=3",))
+        | {"c_score": ("curriculum.score.epochs=3", "curriculum.score.repeats=1")}
+        | {"hint_error": ("curriculum.score.epochs=1",)},
     },
 }
 
 NOTES = """± is the sample sd over seeds; differences are paired by seed, with a 95 % t-interval. Equal updates and
-learning rate schedules in each condition; one split, one draw of wrong labels; test labels are right."""
+learning rate schedules in each condition; one split, one draw of wrong labels; test and validation labels are right.
+Validation: the mean over a training's epochs, and its best epoch."""
 
 
 def composed(*words: str) -> dict[str, Any]:
@@ -89,29 +97,45 @@ def trained(words: list[str], only_table: bool) -> tuple[dict[str, Any], dict[st
 
 class Condition(NamedTuple):
     score: str
+    pacing: str
     noise: str  # share of wrong labels
     budget: str
     rows: list[Row]  # by order
     to_random: dict[str, tuple[float, float]]  # by order: paired difference to the random order, half its 95 % interval
+    validation: dict[str, list[tuple[float, float]]]  # by order and seed: accuracy, mean over epochs, and best epoch
 
 
 def conditions(table: dict[str, Any], words: list[str], only_table: bool) -> list[Condition]:
     """Every condition that is on disk, trained first unless `only_table`."""
+    wanted = [
+        (score, noise, budget, "linear", ())
+        for score in table["scores"]
+        for noise in NOISES
+        for budget in table["budgets"]
+    ]
     found = []
-    for score in table["scores"]:
-        for noise in NOISES:
-            for budget, of_budget in table["budgets"].items():
-                typed = [CONTROLS, f"curriculum/score={score}", f"dataset.label_noise={noise}", *of_budget, *words]
-                cfg, results = trained(typed, only_table)
-                if results is None:
-                    continue
-                accuracy: dict[str, dict[int, float]] = {order: {} for order in ORDERS}
-                for r in plan(cfg):
-                    accuracy[r.column][r.seed] = results[r.fingerprint]["test_accuracy"]
-                to_random = {o: paired_difference(accuracy[o], accuracy["random"]) for o in ORDERS if o != "random"}
-                table_rows = rows(plan(cfg), results, list(ORDERS))
-                found.append(Condition(score, f"{noise:.0%}", budget, table_rows, to_random))
+    for score, noise, budget, pacing, more in [*wanted, *table["also"]]:
+        typed = [CONTROLS, f"curriculum/score={score}", f"dataset.label_noise={noise}", *table["budgets"][budget]]
+        cfg, results = trained([*typed, *more, *words], only_table)
+        if results is None:
+            continue
+        runs, runs_dir = plan(cfg), Path(cfg["runs_dir"])
+        accuracy: dict[str, dict[int, float]] = {order: {} for order in ORDERS}
+        validation: dict[str, list[tuple[float, float]]] = {order: [] for order in ORDERS}
+        for r in runs:
+            accuracy[r.column][r.seed] = results[r.fingerprint]["test_accuracy"]
+            validation[r.column].append(validated(r, runs_dir))
+        to_random = {o: paired_difference(accuracy[o], accuracy["random"]) for o in ORDERS if o != "random"}
+        table_rows = rows(runs, results, list(ORDERS))
+        found.append(Condition(score, pacing, f"{noise:.0%}", budget, table_rows, to_random, validation))
     return found
+
+
+def validated(run: Run, runs_dir: Path) -> tuple[float, float]:
+    """Validation accuracy of a training: the mean over its epochs (how soon it is good), and its best epoch."""
+    with open(folder_of(run, runs_dir) / "metrics.csv") as file:
+        accuracies = [float(row["val/accuracy"]) for row in csv.DictReader(file)]
+    return mean(accuracies), max(accuracies)
 
 
 def score_runs(table: dict[str, Any], words: list[str], noise: float, only_table: bool) -> dict[str, Path]:
@@ -144,21 +168,51 @@ def correlations(folders: dict[str, Path]) -> list[str]:
     return [*lines, "", *(f"- {name}: {text}" for name, text in told.items() if text)]
 
 
+HEADER = "score | pacing | wrong labels | updates | order | test accuracy % | n | vs i.i.d. | vs random order"
+HEADER += " | validation, mean | best epoch"
+
+
 def markdown(typed: list[str], found: list[Condition]) -> list[str]:
     lines = [f"`{shlex.join(['python', 'scripts/curriculum.py', *typed])}`", ""]
-    lines += ["| score | wrong labels | updates | order | test accuracy % | n | vs i.i.d. | vs random order |"]
-    lines += ["|---|---:|---|---|---:|---:|---:|---:|"]
-    for score, noise, budget, table, to_random in found:
-        for row in table:
-            sd = f" ± {100 * row.accuracy_sd:.2f}" if row.accuracy_sd is not None else ""
-            cells = [score, noise, budget, ARM_NAMES[row.arm], f"{100 * row.accuracy_mean:.2f}{sd}", str(row.n)]
-            cells += [versus(row.difference, row.difference_ci), versus(*to_random.get(row.arm, (None, None)))]
+    lines += [f"| {HEADER} |", "|---|---|---:|---|---|" + "---:|" * (HEADER.count("|") - 4)]
+    for condition in found:
+        for row in condition.rows:
+            cells = [condition.score, condition.pacing, condition.noise, condition.budget, ARM_NAMES[row.arm]]
+            cells += [spread(row.accuracy_mean, row.accuracy_sd), str(row.n)]
+            cells += [versus(row.difference, row.difference_ci)]
+            cells += [versus(*condition.to_random.get(row.arm, (None, None)))]
+            cells += [spread(mean(of), stdev(of)) for of in zip(*condition.validation[row.arm], strict=True)]
             lines.append("| " + " | ".join(cells) + " |")
-    return lines
+    return [*lines, "", *NOTES.splitlines()]
+
+
+def spread(middle: float, sd: float | None) -> str:
+    return f"{100 * middle:.2f}" + (f" ± {100 * sd:.2f}" if sd is not None else "")
 
 
 def versus(difference: float | None, half: float | None) -> str:
     return "" if difference is None or half is None else f"{100 * difference:+.2f} ± {100 * half:.2f}"
+
+
+def csv_rows(found: list[Condition]) -> list[dict[str, Any]]:
+    """A row for each order in each condition; accuracies are fractions."""
+    table = []
+    for condition in found:
+        for row in condition.rows:
+            whole, best = zip(*condition.validation[row.arm], strict=True)
+            to_random = condition.to_random.get(row.arm, (None, None))
+            told: dict[str, Any] = {
+                "score": condition.score,
+                "pacing": condition.pacing,
+                "label_noise": condition.noise,
+            }
+            told |= {"budget": condition.budget, "order": row.arm, "n": row.n}
+            figures = {"accuracy_mean": row.accuracy_mean, "accuracy_sd": row.accuracy_sd}
+            figures |= {"vs_iid": row.difference, "vs_iid_ci95": row.difference_ci}
+            figures |= {"vs_random": to_random[0], "vs_random_ci95": to_random[1]}
+            figures |= {"validation_mean": mean(whole), "validation_best": mean(best)}
+            table.append(told | figures)
+    return table
 
 
 def plot(found: list[Condition], title: str, path: Path) -> None:
@@ -166,18 +220,25 @@ def plot(found: list[Condition], title: str, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(2.6 * max(3, len(found)), 3.4), layout="constrained")
+    columns = min(COLUMNS, max(3, len(found)))
+    lines = -(-len(found) // columns)
+    figure = Figure(figsize=(2.6 * columns, 3.4 * lines), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, condition in zip(figure.subplots(1, len(found), squeeze=False)[0], found, strict=True):
+    grid = figure.subplots(lines, columns, squeeze=False)
+    for axes in grid.flat[len(found) :]:
+        axes.set_visible(False)
+    for axes, condition in zip(grid.flat, found, strict=False):
         for x, row in enumerate(condition.rows):
             sd = 100 * (row.accuracy_sd or 0)
             axes.errorbar(x, 100 * row.accuracy_mean, sd, fmt="o", capsize=4, color=COLORS[row.arm])
         axes.set_xticks(range(len(ORDERS)), [ARM_NAMES[order] for order in ORDERS], rotation=35, ha="right", fontsize=8)
-        axes.set_title(f"{condition.budget}\n{condition.noise} wrong labels\n{condition.score}", fontsize=9)
+        told = (condition.budget, f"{condition.noise} wrong labels", condition.score, condition.pacing)
+        axes.set_title("\n".join(told), fontsize=9)
         axes.margins(x=0.2)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
-    figure.axes[0].set_ylabel("test accuracy (%)")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("test accuracy (%)")
     figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=120)
 
@@ -186,7 +247,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", choices=list(TABLES))
     parser.add_argument("--path", help="folder with the data set's Parquet files (default: the Hugging Face hub)")
-    parser.add_argument("--seeds", type=int, help="how many (default: 5 for digits, 3 for mnist)")
+    parser.add_argument("--seeds", type=int, help="how many, from 2 (default: 10 for digits, 3 for mnist)")
     parser.add_argument("--runs-dir", default="runs")
     parser.add_argument("--out", type=Path, default=ROOT / "results")
     parser.add_argument("--only-table", action="store_true", help="train nothing; write what is on disk")
@@ -206,11 +267,6 @@ def main(arguments: list[str] | None = None) -> int:
     title = f"curriculum/controls on {given.table}, {len(seeds)} seeds; mean ± sample sd"
     shown = ["--path", "DIR"] if given.path else []
     lines = markdown([given.table, *shown, *(w for word in given.set for w in ("--set", word))], found)
-    lines += [
-        "",
-        "± is the sample sd over seeds; differences are paired by seed, with a 95 % t-interval. Equal updates and",
-    ]
-    lines += ["learning rate schedules in each condition; one split, one draw of wrong labels; test labels are right."]
     for noise in NOISES if not given.no_scores else ():
         folders = score_runs(table, shared, noise, given.only_table)
         lines += [
@@ -222,14 +278,10 @@ def main(arguments: list[str] | None = None) -> int:
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / f"curriculum_{given.table}.md").write_text("\n".join(lines) + "\n")
     with open(given.out / f"curriculum_{given.table}.csv", "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(
-            ["score", "label_noise", "budget", "order", "accuracy_mean", "accuracy_sd", "n", "vs_iid", "ci95"]
-        )
-        for condition in found:
-            for row in condition.rows:
-                figures = [row.accuracy_mean, row.accuracy_sd, row.n, row.difference, row.difference_ci]
-                writer.writerow([*condition[:3], row.arm, *figures])
+        table_rows = csv_rows(found)
+        writer = csv.DictWriter(file, list(table_rows[0]))
+        writer.writeheader()
+        writer.writerows(table_rows)
     plot(found, title, given.out / f"curriculum_{given.table}.png")
     Console(highlight=False, soft_wrap=True).print(f"\nwrote {given.out}/curriculum_{given.table}.md, .csv and .png")
     return 0

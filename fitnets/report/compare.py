@@ -112,7 +112,8 @@ def heading(cfg: dict[str, Any]) -> str:
     noise = f", {cfg['dataset']['label_noise']:.0%} wrong labels" if cfg["dataset"].get("label_noise") else ""
     if cfg["stage"]["name"] == "controls":
         curriculum, arm = cfg["curriculum"], ARM_NAMES[cfg["stage"]["arm"]]
-        by = f"score {curriculum['score']['name']}, pacing {curriculum['pacing']['name']}"
+        balanced = ", balanced" if curriculum["balanced"] else ""
+        by = f"score {curriculum['score']['name']}, pacing {curriculum['pacing']['name']}{balanced}"
         return f"{cfg['student']['name']} by {arm} on {cfg['dataset']['name']}, {of}{noise}, {by}"
     nets = f"{cfg['student']['name']} from {cfg['teacher']['name']} on {cfg['dataset']['name']}"
     return f"{nets}, {of}{noise}, init {cfg['init']['name']}"

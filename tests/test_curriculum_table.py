@@ -1,0 +1,83 @@
+"""scripts/curriculum.py: every condition's figures from what is on disk, and the tables that the repository shows."""
+
+import csv
+import re
+from itertools import combinations
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import curriculum
+import pytest
+
+from fitnets.report.arms import ARM_NAMES
+from tests.conftest import ROOT, SMALL
+
+TINY: dict[str, Any] = {
+    "words": SMALL,
+    "seeds": 2,
+    "budgets": {"10": ["updates_per_epoch=2"]},
+    "scores": ["svm_margin"],
+    "also": [("svm_margin", 0.4, "10", "linear, balanced", curriculum.BALANCED)],
+    "compared": {"svm_margin": (), "teacher_loss": ()},
+}
+
+
+@pytest.mark.slow
+def test_the_table_is_made_of_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setitem(curriculum.TABLES, "digits", TINY)
+    words = ["digits", "--runs-dir", f"{tmp_path}/runs", "--out", f"{tmp_path}/out"]
+    assert curriculum.main([*words, "--only-table"]) == 1 and "run it without --only-table" in capsys.readouterr().err
+    assert curriculum.main(words) == 0
+    with open(tmp_path / "out" / "curriculum_digits.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3 * 4, "without and with wrong labels, and one more; four orders each"
+    assert [row["order"] for row in rows[:4]] == ["iid", "random", "hard_to_easy", "easy_to_hard"]
+    assert {row["n"] for row in rows} == {"2"} and {row["pacing"] for row in rows} == {"linear", "linear, balanced"}
+    for of in (rows[k : k + 4] for k in range(0, 12, 4)):
+        iid, random, *_ = (float(row["accuracy_mean"]) for row in of)
+        for row in of[1:]:
+            assert float(row["vs_iid"]) == pytest.approx(float(row["accuracy_mean"]) - iid)
+        for row in (of[0], *of[2:]):
+            assert float(row["vs_random"]) == pytest.approx(float(row["accuracy_mean"]) - random)
+        assert all(float(row["validation_mean"]) <= float(row["validation_best"]) <= 1 for row in of)
+
+    of_runs = [column(folder / "metrics.csv", "val/accuracy") for folder in (tmp_path / "runs").glob("backprop-*")]
+    (iid,) = [row for row in rows[:4] if row["order"] == "iid"]
+    pairs = [mean([mean(a), mean(b)]) for a, b in combinations(of_runs, 2)]
+    assert any(float(iid["validation_mean"]) == pytest.approx(pair) for pair in pairs), "of two seeds' own means"
+    text = (tmp_path / "out" / "curriculum_digits.md").read_text()
+    assert len(re.findall(r"^\| svm_margin \| linear", text, re.MULTILINE)) == 12
+    assert "| teacher_loss |" in text and "AUROC for the wrong labels" in text and "more than 99.9 % sure" in text
+    assert (tmp_path / "out" / "curriculum_digits.png").stat().st_size > 10_000
+
+    before = {file: file.read_text() for file in (tmp_path / "out").glob("*.[mc]*")}
+    assert curriculum.main([*words, "--only-table"]) == 0
+    assert {file: file.read_text() for file in before} == before, "the same table from what is on disk"
+
+
+def column(path: Path, name: str) -> list[float]:
+    with open(path) as file:
+        return [float(row[name]) for row in csv.DictReader(file)]
+
+
+def test_the_readme_shows_what_is_in_results() -> None:
+    """Each row of the README's curriculum table is a condition of results/curriculum_digits.csv."""
+    section = (ROOT / "README.md").read_text().partition("## Curriculum")[2].partition("\n## ")[0]
+    shown = [line.strip("| ").split(" | ") for line in section.splitlines() if re.match(r"\| \d+ % ", line)]
+    assert len(shown) == 5
+    with open(ROOT / "results" / "curriculum_digits.csv") as file:
+        rows = [row for row in csv.DictReader(file) if row["score"] == "c_score"]
+    for noise, pacing, *accuracies in shown:
+        *words, updates = pacing.split(", ")
+        of = [
+            row
+            for row in rows
+            if row["label_noise"] == noise.replace(" ", "")
+            and row["pacing"] == ", ".join(words)
+            and row["budget"].split()[0] == updates
+        ]
+        assert [row["order"] for row in of] == ["iid", "random", "hard_to_easy", "easy_to_hard"], (noise, pacing)
+        told = [f"{100 * float(row['accuracy_mean']):.2f} ± {100 * float(row['accuracy_sd']):.2f}" for row in of]
+        assert [accuracy.strip("*") for accuracy in accuracies] == told
+    assert all(ARM_NAMES[row["order"]] in section for row in of)
