@@ -48,7 +48,7 @@ def make_data(run: Run, parents: dict[str, Path]) -> DataModule:
         run.spec["recipe"]["batch_size"] if "recipe" in run.spec else EVAL_BATCH,
         seed=run.seed,
         labels=run.spec.get("labels", "all"),
-        only_labelled=run.stage in ("backprop", "label_hint") or run.spec.get("task") == "backprop",
+        only_labelled=run.only_labelled,
         first_epoch=result_of(parents["hint"])["epochs"] if "hint" in parents else 0,
         preprocess=run.spec["preprocess"],
         augment=spec.get("augment", NO_AUGMENTATION),

@@ -1,12 +1,15 @@
 """Checks of the curriculum's three parts. Needs no torch."""
 
+import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from fitnets.components import problem_with
-from fitnets.runs import ARMS, ORDERS
+from fitnets.runs import ARMS, NO_CURRICULUM, ORDERS, Run, plan, with_parents
 
 PARTS = ("score", "order", "pacing")
+WHOLES = "easy_to_hard, hard_to_easy, random or self_paced"
 SCORE_ORDERS = ("easy_to_hard", "hard_to_easy", "random")
 NEEDS = {  # what a score needs -> the keys that its YAML must have for that
     "nothing": (),
@@ -44,8 +47,11 @@ def check_curriculum(cfg: dict[str, Any]) -> list[str]:
     if given["name"] == "none":
         if stage in ("score", "controls"):
             return [f"stage={stage} needs a curriculum: type curriculum=easy_to_hard (and curriculum/score=NAME)"]
+        if parts := sorted(given.keys() - {"name"}):
+            told = ", ".join(parts)
+            return [f"curriculum.name is none, with {told} given: plain shuffles have none; type curriculum= {WHOLES}"]
         return []
-    problems = []
+    problems = unknown_keys("curriculum", given, ("name", *PARTS, "balanced"))
     for part in PARTS:
         if not isinstance(given.get(part), dict):
             names = ", ".join(sorted(file.stem for file in (CONF / part).glob("*.yaml")))
@@ -56,6 +62,9 @@ def check_curriculum(cfg: dict[str, Any]) -> list[str]:
     if problems:
         return problems
     score, pacing = given["score"], given["pacing"]
+    problems += unknown_keys("curriculum.order", given["order"], ("name",))
+    if score.get("needs") == "current_loss":  # other scores' keys are those of their function
+        problems += unknown_keys("curriculum.score", score, ("name", "needs", "every"))
     for part in PARTS:
         if not isinstance(given[part].get("name"), str):
             problems.append(f"curriculum.{part}.name is {given[part].get('name')!r}; it must be a name")
@@ -109,47 +118,83 @@ def check_curriculum(cfg: dict[str, Any]) -> list[str]:
 
 def check_scoring(cfg: dict[str, Any], labels: Any, train: Any) -> list[str]:
     """Problems that show with the data: (N,) labels of the training file, and the train part's sample ids."""
-    import math
-
     import numpy as np
 
-    from fitnets.data.curriculum import pacing
     from fitnets.scores import numbers_in
 
     given = cfg["curriculum"]
     if given["name"] == "none":
         return []
     problems, score = [], given["score"]
-    smallest = int(labels[train].bincount().clamp(min=1).min())
+    counts = labels[train].bincount()
+    smallest = int(counts[counts > 0].min())
     if "folds" in score and score["folds"] > smallest:
+        how = f"type curriculum.score.folds={min(5, smallest)}" if smallest > 1 else "no number of folds will do"
         problems.append(
             f"curriculum.score.folds is {score['folds']}; the smallest class has {smallest} training images, and each "
-            f"fold needs one: type curriculum.score.folds={max(2, min(5, smallest))}"
+            f"fold needs one: {how}"
         )
     if score["name"] == "file":
         try:
             values = numbers_in(score["path"])
             finite = values.shape == (len(labels),) and bool(np.isfinite(values).all())
             told = f"holds numbers of shape {values.shape}"
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             finite, told = False, f"cannot be read ({error})"
         if not finite:
             problems.append(
                 f"curriculum.score.path={score['path']} {told}; it must hold {len(labels)} finite numbers, one for "
                 "each image of the training file (validation images too)"
             )
-    pace, updates = pacing(given["pacing"], 1000, 20), (0, 1, 10, 100, 500, 999)
+    arms = cfg | {"stage": {"name": "fitnet"}} if cfg["stage"]["name"] == "positions" else cfg  # its pairs are alike
+    for run in with_parents(plan(arms)):
+        if run.spec.get("curriculum", NO_CURRICULUM)["name"] != "none":
+            problems += check_pool(run, len(train))
+    return list(dict.fromkeys(problems))
+
+
+def check_pool(run: Run, samples: int) -> list[str]:
+    """Problems with how the pool grows in a stage: it must have room to, must never fall, and must end full.
+
+    `samples` is the size of the train part.
+    """
+    from fitnets.data.curriculum import pacing, pool_size
+
+    spec = run.spec["curriculum"]["pacing"]
+    batch_size, labels = run.spec["recipe"]["batch_size"], run.spec.get("labels", "all")
+    batches_per_epoch = run.spec.get("updates_per_epoch") or max(1, samples // batch_size)
+    updates = run.spec["epochs"] * batches_per_epoch
+    pool = labels if run.only_labelled and labels != "all" else samples
+    if batch_size >= pool:
+        return [
+            f"batch_size is {batch_size} and stage {run.stage} draws from {pool} samples, so its pool is full from the "
+            f"start and the curriculum does nothing: type batch_size= well below {pool}, or curriculum=none"
+        ]
+    told = f"curriculum.pacing {spec['_target_']}"
     try:
-        fractions = [float(pace(update)) for update in updates]
+        pace = pacing(spec, updates, batches_per_epoch)
+        fractions = [float(pace(update)) for update in range(updates)]
     except Exception as error:
-        return [*problems, f"curriculum.pacing {given['pacing']['_target_']}: {type(error).__name__}: {error}"]
-    grows = fractions == sorted(fractions)
-    if not all(map(math.isfinite, fractions)) or not 0 < fractions[0] <= 1 or not grows:
-        problems.append(
-            f"curriculum.pacing {given['pacing']['_target_']} gives {[round(f, 4) for f in fractions]} at updates "
-            f"{list(updates)} of 1000; it must give fractions of the samples, from above 0 on, that never fall"
-        )
-    return problems
+        return [f"{told}: {type(error).__name__}: {error}"]
+    falls = any(later < earlier for earlier, later in pairwise(fractions))
+    if falls or not all(map(math.isfinite, fractions)) or not 0 < fractions[0] <= 1:
+        looked_at = [updates * part // 5 for part in range(5)] + [updates - 1]
+        gives = [round(fractions[update], 4) for update in looked_at]
+        return [
+            f"{told} gives {gives} at updates {looked_at} of {updates}; it must give fractions of the samples, from "
+            "above 0 on, that never fall"
+        ]
+    if pool_size(fractions[-1], pool, batch_size) < pool and not spec.get("full_at", 0) >= 1:
+        return [
+            f"curriculum.pacing {spec['name']} has let in {fractions[-1]:.0%} of the samples when stage {run.stage} "
+            f"ends after {updates} updates: change curriculum.pacing.* or the epochs (only pacings with full_at leave "
+            "samples out on purpose: type curriculum.pacing.full_at=2)"
+        ]
+    return []
+
+
+def unknown_keys(where: str, given: dict[str, Any], known: tuple[str, ...]) -> list[str]:
+    return [f"{where}.{key} is no key; {where} has: {', '.join(known)}" for key in given if key not in known]
 
 
 def _check_file(score: dict[str, Any]) -> list[str]:

@@ -104,7 +104,7 @@ def _top_level_names(tree: ast.Module) -> set[str]:
 def _imported(tree: ast.Module, module: str, path: Path) -> Iterator[str]:
     """Names of the modules that a file may import: `from a import b` may mean a or a.b."""
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(tree):
+    for node in _walked(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -113,3 +113,12 @@ def _imported(tree: ast.Module, module: str, path: Path) -> Iterator[str]:
                 base = importlib.util.resolve_name("." * node.level + base, package)
             yield base
             yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _walked(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes below, without what stands under `if TYPE_CHECKING:`, which is for readers and never run."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
+            continue
+        yield child
+        yield from _walked(child)

@@ -24,7 +24,7 @@ from fitnets.data.variants import how_answered
 
 # Raise a number by hand when the code behind that stage changes its result: its module, the losses, the layers, the
 # optimizer, the training. A change of fitnets/data/module.py or batches.py concerns all of them.
-STAGE_VERSIONS = {"teacher": 3, "score": 1, "backprop": 3, "hint": 3, "kd": 3, "label_hint": 2, "joint": 2}
+STAGE_VERSIONS = {"teacher": 3, "score": 2, "backprop": 3, "hint": 3, "kd": 3, "label_hint": 2, "joint": 2}
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Run:
     parents: dict[str, "Run"] = field(default_factory=dict)
     where: dict[str, str] = field(default_factory=dict)  # where its data lies and is kept: decides nothing
     order: str = ""  # of stage=controls: its place in that table, decides nothing
+    beside: dict[str, "Run"] = field(default_factory=dict)  # what its figures are drawn from: decides nothing
 
     @cached_property
     def fingerprint(self) -> str:
@@ -74,7 +75,21 @@ class Run:
             return f"score {self.net_name}"
         after = f" after {self.parents['hint'].stage}" if "hint" in self.parents else ""
         untrained = " (untrained)" if self.spec["epochs"] == 0 else ""
-        return f"{self.stage} {self.net_name}{untrained}{after}"
+        return f"{self.stage} {self.net_name}{untrained}{after}{self.ordered}"
+
+    @property
+    def ordered(self) -> str:
+        """Its curriculum in words, "" without one."""
+        curriculum = self.spec.get("curriculum", NO_CURRICULUM)
+        if curriculum["name"] == "none":
+            return ""
+        parts = [curriculum[part]["name"] for part in ("score", "pacing") if part in curriculum]
+        return f", {curriculum['name']} ({', '.join([*parts, *['balanced'] * curriculum['balanced']])})"
+
+    @property
+    def only_labelled(self) -> bool:
+        """Whether its batches are drawn from the samples with labels alone, as it has no use for others."""
+        return self.stage in ("backprop", "label_hint") or self.spec.get("task") == "backprop"
 
     def __str__(self) -> str:
         again = ", retrained on all" if "found" in self.parents else ""
@@ -147,7 +162,7 @@ def with_parents(runs: Iterable[Run]) -> list[Run]:
     """The runs with all that they start from, parents first, each once."""
     ordered: dict[str, Run] = {}
     for run in runs:
-        for needed in (*with_parents(run.parents.values()), run):
+        for needed in (*with_parents([*run.parents.values(), *run.beside.values()]), run):
             ordered.setdefault(needed.fingerprint, needed)
     return list(ordered.values())
 
@@ -172,7 +187,9 @@ def arm_runs(cfg: dict[str, Any], arm: str, seed: int) -> list[Run]:
 def in_order(cfg: dict[str, Any], order: str, seed: int) -> list[Run]:
     """The stages of `stage.arm` with the curriculum's samples in that order, or without curriculum (iid)."""
     curriculum = NO_CURRICULUM if order == "iid" else cfg["curriculum"] | {"order": {"name": order}}
-    return [replace(run, order=order) for run in arm_runs(cfg | {"curriculum": curriculum}, cfg["stage"]["arm"], seed)]
+    beside = {} if order == "iid" or is_dynamic(cfg) else {"score": score_run(cfg)}  # random order shows it too
+    runs = arm_runs(cfg | {"curriculum": curriculum}, cfg["stage"]["arm"], seed)
+    return [replace(run, order=order, beside=beside) for run in runs]
 
 
 def score_run(cfg: dict[str, Any]) -> Run:
@@ -301,6 +318,9 @@ def _student(cfg: dict[str, Any]) -> dict[str, Any]:
     } | ({"updates_per_epoch": cfg["updates_per_epoch"]} if cfg["updates_per_epoch"] else {})
 
 
+RANKED_BY = {"version": 2}  # raised by hand when a stage's `sample_losses` change
+
+
 def _curriculum(cfg: dict[str, Any]) -> dict[str, Any]:
     """What of the curriculum decides a training, however it was typed; the score, where it is fixed, is a parent."""
     given = cfg["curriculum"]
@@ -309,7 +329,7 @@ def _curriculum(cfg: dict[str, Any]) -> dict[str, Any]:
     order, dynamic = given["order"]["name"], is_dynamic(cfg)
     what = {"name": "self_paced" if dynamic and order == "easy_to_hard" else order}
     if order != "random":
-        what |= {"score": given["score"] if dynamic else {"name": given["score"]["name"]}}
+        what |= {"score": given["score"] | RANKED_BY if dynamic else {"name": given["score"]["name"]}}
     return what | {key: given[key] for key in ("order", "pacing", "balanced")}
 
 
@@ -390,7 +410,7 @@ def ensure(
             return result, False
         if fresh:
             shutil.rmtree(folder_of(run, runs_dir), ignore_errors=True)
-        parents = {role: folder_of(parent, runs_dir) for role, parent in run.parents.items()}
+        parents = {role: folder_of(parent, runs_dir) for role, parent in (run.beside | run.parents).items()}
         train(run, folder_of(run, runs_dir), parents)
         result = read_result(run, runs_dir)
         assert result is not None, f"{run} ended without a result"

@@ -16,10 +16,11 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from fitnets.data.images import gathered
 from fitnets.load import load_student, load_teacher
 
 if TYPE_CHECKING:  # checks look at these functions without Lightning
-    from fitnets.data.module import DataModule
+    from fitnets.data.module import DataModule  # not in a score's fingerprint: STAGE_VERSIONS in runs.py
 
 BATCH = 512
 
@@ -47,8 +48,6 @@ class Scored:
 
         It preprocesses uint8 images as it was trained to: a fold's student has not seen the fold for that either.
         """
-        from fitnets.data.module import gathered  # checks look at these functions without Lightning
-
         assert self.data.images is not None
         net, images = net.to(self.data.device).eval(), self.data.images.images
         index = self.data.train_index if index is None else index

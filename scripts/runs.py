@@ -53,6 +53,7 @@ def show(runs: dict[str, dict[str, Any]]) -> None:
             told = f"test {result['test_accuracy']:.2%}"
         labels = result.get("labels", "all")
         more = "" if labels == "all" else f"  {labels} labels"
+        more += f"  {order}" if (order := result.get("curriculum", "none")) != "none" else ""
         print(f"{'  ' * depth}{name:{60 - 2 * depth}} {told}{more}")
         for child in children(runs, name):
             line(child, depth + 1)

@@ -1,8 +1,11 @@
-"""Curricula: pools, orders, scores and their direction, exact resume, equal updates, and what is refused."""
+"""Curricula: pools, orders, exact resume, equal updates, figures, and what is refused. Scores: test_scores.py."""
 
 import csv
+import functools
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,23 +13,24 @@ import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
-from sklearn.metrics import roc_auc_score
 
+from fitnets.assemble import make_data, make_module
 from fitnets.check import check_config, check_nets
+from fitnets.check_curriculum import check_pool
 from fitnets.data.curriculum import GrowingPool, pacing, pool_size, ranking
-from fitnets.data.images import folds_of
-from fitnets.report.agreement import agreements
+from fitnets.load import load_student
+from fitnets.report.terminal import say_plan
 from fitnets.runs import folder_of, plan, with_parents
-from tests.conftest import ROOT, SMALL, composed, go
-from tests.planted import hard_ones
+from fitnets.stages import observers
+from tests.conftest import ROOT, composed, go, plan_parents
 
 CONF = ROOT / "conf" / "curriculum"
 PACINGS = {file.stem: yaml.safe_load(file.read_text()) for file in sorted((CONF / "pacing").glob("*.yaml"))}
-SCORES = sorted(file.stem for file in (CONF / "score").glob("*.yaml"))
-FIXED = [name for name in SCORES if name != "current_loss"]
 
 # ------------------------------------------------------------------------------------------- pacing
+
+
+composed_once = functools.cache(composed)
 
 
 @settings(deadline=None)
@@ -41,12 +45,24 @@ FIXED = [name for name in SCORES if name != "current_loss"]
 def test_pools_only_grow_end_at_the_whole_set_and_never_exceed_it(
     name: str, start: float, full_at: float, updates: int, samples: int, batch_size: int
 ) -> None:
-    spec = PACINGS[name] | {"start": max(start, 0.04)} | ({"full_at": full_at} if "full_at" in PACINGS[name] else {})
-    pace = pacing(spec, updates, batches_per_epoch=max(1, updates // 10))
+    """A pacing that does not reach the whole set is refused before the training."""
+    spec = PACINGS[name] | {"start": start} | ({"full_at": full_at} if "full_at" in PACINGS[name] else {})
+    run = plan(composed_once("stage=backprop", "curriculum=easy_to_hard"))[0]
+    epochs, per_epoch = 10, max(1, updates // 10)
+    recipe = run.spec["recipe"] | {"batch_size": batch_size}
+    changed = {"recipe": recipe, "updates_per_epoch": per_epoch, "epochs": epochs}
+    changed["curriculum"] = run.spec["curriculum"] | {"pacing": spec}
+    problems = check_pool(replace(run, spec=run.spec | changed), samples)
+    updates = epochs * per_epoch
+    pace = pacing(spec, updates, per_epoch)
     sizes = [pool_size(pace(t), samples, min(batch_size, samples)) for t in range(updates)]
     assert sizes == sorted(sizes)
     assert min(sizes) >= min(batch_size, samples) and max(sizes) <= samples
-    assert sizes[-1] == samples
+    if batch_size >= samples:
+        assert "its pool is full from the start" in problems[0]
+    else:
+        assert (sizes[-1] == samples) == (problems == []), problems
+        assert name in ("exponential_varied", "exponential_fixed", "single_step") or sizes[-1] == samples
 
 
 def test_the_pacings_are_the_published_functions() -> None:
@@ -61,6 +77,8 @@ def test_the_pacings_are_the_published_functions() -> None:
     assert logarithmic(250) == pytest.approx(0.2 + 0.8 * (1 + 0.1 * np.log(0.5 + np.exp(-10))))
     fixed = pacing(PACINGS["exponential_fixed"], 1000, 10)  # L = 100 updates
     assert [fixed(t) for t in (99, 100, 350)] == pytest.approx([0.04, 0.04 * 1.9, 0.04 * 1.9**3])
+    varied = pacing(PACINGS["exponential_varied"], 1000, 10)  # thresholds 0.02, 0.06, ...
+    assert [varied(t) for t in (20, 21, 61)] == pytest.approx([0.04, 0.04 * 1.9, 0.04 * 1.9**2])
     single = pacing(PACINGS["single_step"], 1000, 10)  # two epochs of 10
     assert [single(t) for t in (19, 20)] == [0.2, 1.0]
     square_root = pacing(PACINGS["competence"], 1000, 10)
@@ -154,97 +172,11 @@ def test_another_seed_is_another_order_of_batches_from_the_same_pool() -> None:
     assert any(not torch.equal(x, y) for x, y in zip(batches(a, 20), batches(b, 20), strict=True))
 
 
-# ------------------------------------------------------------------------------------------- scores
-
-
-@pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Words for a small training on digits of which a fifth is noisy; one runs_dir, so teachers are shared."""
-    runs_dir = tmp_path_factory.mktemp("planted")
-    nets = [word for word in SMALL if "net" in word and "student" not in word]
-    data = ["dataset._target_=tests.planted.planted", "dataset.name=planted"]
-    return [
-        *nets,
-        *data,
-        "student.net.blocks=[[8],[12],[16]]",
-        "epochs.teacher=8",
-        "trainer=cpu",
-        f"runs_dir={runs_dir}",
-    ]
-
-
-def scored(words: list[str], name: str, *more: str) -> tuple[Path, dict, torch.Tensor]:
-    cfg = composed("stage=score", "curriculum=easy_to_hard", f"curriculum/score={name}", *words, *more)
-    go(cfg)
-    folder = folder_of(plan(cfg)[-1], Path(cfg["runs_dir"]))
-    return (
-        folder,
-        json.loads((folder / "result.json").read_text()),
-        load_file(folder / "scores.safetensors")["difficulty"],
-    )
-
-
-BRIEF = {"self_taught": 6, "learned_epoch": 6, "c_score": 6, "hint_error": 3}
-
-
-@pytest.mark.parametrize("name", FIXED)
-def test_planted_hard_samples_rank_hardest(planted: list[str], tmp_path: Path, name: str) -> None:
-    more = [f"curriculum.score.epochs={BRIEF[name]}"] if name in BRIEF else []
-    more += ["curriculum.score.repeats=1", "curriculum.score.folds=3"] if name == "c_score" else []
-    if name == "file":  # the user's numbers: here larger is easier
-        np.save(tmp_path / "easy.npy", (~hard_ones(1438)).float().numpy())
-        more = [f"curriculum.score.path={tmp_path}/easy.npy", "curriculum.score.higher_is=easier"]
-    folder, result, difficulty = scored(planted, name, *more)
-    known = torch.isfinite(difficulty)
-    assert int(known.sum()) == 1168 == result["score"]["samples"], "the train part, and no validation image"
-    auroc = roc_auc_score(hard_ones(len(difficulty))[known].numpy(), difficulty[known].numpy())
-    assert auroc > 0.65, f"{name} ranks the noisy ones no higher: AUROC {auroc:.3f}"
-    assert (folder / "media" / "easiest_hardest.png").stat().st_size > 5000
-    if name.startswith(("teacher", "svm_margin_teacher")):
-        assert 0 <= result["score"]["teacher_sure"] <= 1
-
-
-def test_scores_are_reused_and_agree_with_each_other(planted: list[str], capsys) -> None:
-    scored(planted, "teacher_loss")
-    capsys.readouterr()
-    folder, _, _ = scored(planted, "teacher_confidence")
-    out = capsys.readouterr().out
-    assert "rank agreement with      teacher_loss: 1.000" in out, "1 - p and -log p rank alike"
-    assert "c_score" in out and "% sure of" in out
-    assert agreements(folder, "teacher_confidence")["teacher_loss"] == pytest.approx(1, abs=1e-6)
-    scored(planted, "teacher_confidence")
-    assert "Nothing to train" in capsys.readouterr().out
-
-
-def test_wrong_labels_rank_hardest_and_are_told(planted: list[str]) -> None:
-    words = [word for word in planted if not word.startswith("dataset.")]
-    _, result, _ = scored(words, "svm_margin", "dataset.label_noise=0.3")
-    assert result["score"]["auroc_of_wrong_labels"] > 0.9
-
-
-def test_a_sample_does_not_score_itself() -> None:
-    """Folds are balanced and complete, so every sample is left out exactly once a repeat."""
-    labels = torch.arange(103) % 10
-    folds = folds_of(labels, 4, seed=0)
-    assert folds.bincount().tolist() == [26, 26, 26, 25]
-    counts = torch.stack([labels[folds == fold].bincount(minlength=10) for fold in range(4)])
-    assert (counts.amax(0) - counts.amin(0)).max() <= 1
-    assert not torch.equal(folds, folds_of(labels, 4, seed=1))
-
-
-def test_fold_students_have_not_seen_their_fold(planted: list[str]) -> None:
-    from fitnets.assemble import make_data
-
-    cfg = composed("stage=score", "curriculum=easy_to_hard", "curriculum/score=c_score", *planted)
-    (score,) = plan(cfg)
-    assert len(score.parents) == 4 * 2 and len({run.fingerprint for run in score.parents.values()}) == 8
-    whole = make_data(score, {})
-    for role in ("fold0_0", "fold3_1"):
-        run = score.parents[role]
-        held_out = whole.fold(*run.spec["held_out"])
-        data = make_data(run, {})
-        assert not torch.isin(held_out, data.train_index).any()
-        assert len(held_out) + len(data.train_index) == len(whole.train_index)
+def test_a_new_ranking_counts_from_the_next_batch_on() -> None:
+    pool = growing(100, 4, 100)
+    assert set(batches(pool, 1)[0].tolist()) <= set(pool.pool[:10].tolist())
+    pool.rank_again(pool.pool.flip(0))
+    assert set(batches(pool, 1)[0].tolist()) <= set(pool.pool[:11].tolist())
 
 
 # ---------------------------------------------------------------------------------------- trainings
@@ -307,6 +239,87 @@ def test_controls_have_equal_updates_and_a_table(small, capsys) -> None:
     assert {result["updates"] for result in results} == {90}
     assert sum(run.stage == "score" for run in with_parents(runs)) == 1, "one score for all seeds and orders"
     assert not any("score" in run.parents for run in runs if run.column in ("iid", "random"))
+    with open(folder_of(runs[1], Path(cfg["runs_dir"])) / "metrics.csv") as file:
+        *_, last = csv.DictReader(file)
+    assert runs[1].column == "random" and 0 <= float(last["curriculum/accuracy_decile10"]) <= 1, "for comparison"
+    assert float(last["curriculum/shown_decile10"]) == pytest.approx(0.1, abs=0.03), "no order"
+
+
+def test_figures_are_of_the_pool_and_of_the_network(small, scored_once: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the last epoch, when the pool is whole and the weights are those that are kept; all samples are looked at."""
+    monkeypatch.setattr(observers, "LOOKED_AT", (10**6, 10**6))
+    words = ["stage=backprop", "curriculum=easy_to_hard", "curriculum.pacing.start=0.3", f"runs_dir={scored_once}"]
+    _, last, folder = trained(small, *words, "dataset.label_noise=0.3")
+    run = plan(small(*words, "dataset.label_noise=0.3"))[0]
+    parents = plan_parents(run, scored_once)
+    data, student = make_data(run, parents), load_student(folder)
+    of_train = data.difficulty[data.train_index]
+    for percent in (10, 50, 90):
+        expected = np.quantile(of_train.numpy(), percent / 100, method="lower")
+        assert float(last[f"curriculum/difficulty_q{percent}"]) == pytest.approx(expected, rel=1e-4)
+    assert float(last["curriculum/difficulty_mean"]) == pytest.approx(float(of_train.mean()), rel=1e-4)
+    with torch.no_grad():
+        answers = student(data.images.images[data.train_index]).argmax(1)
+    given, clean = data.given_labels[data.train_index], data.images.labels[data.train_index]
+    for number, part in enumerate(of_train.argsort(stable=True).tensor_split(10), 1):
+        for name, labels in (("accuracy", given), ("clean_accuracy", clean)):
+            right = float((answers[part] == labels[part]).double().mean())
+            assert float(last[f"curriculum/{name}_decile{number:02}"]) == pytest.approx(right, abs=0.01), (name, number)
+
+
+@pytest.mark.parametrize("stage", ["backprop", "kd", "hint"])
+def test_self_paced_learning_admits_what_the_network_finds_easy(small, stage: str) -> None:
+    cfg = small(f"stage={stage}", "curriculum=self_paced")
+    run = plan(cfg)[-1]
+    go(small("stage=teacher"))
+    parents, cpu = plan_parents(run, Path(cfg["runs_dir"])), torch.device("cpu")
+    data = make_data(run, parents)
+    module = make_module(run, data, parents, cpu)
+    data.train_dataloader()
+    paced = observers.SelfPaced(data, every=7)
+    paced._rank(SimpleNamespace(strategy=SimpleNamespace(broadcast=lambda difficulty: difficulty)), module)
+    first = data.train_batches.pool[:300]
+    module.eval()
+    with torch.no_grad():
+        batches = [next(observers.plain_batches(data, part)) for part in (first, data.train_batches.pool[-300:])]
+        if stage == "backprop":
+            easy, hard = (torch.nn.functional.cross_entropy(module.net(batch.x), batch.y) for batch in batches)
+        elif stage == "kd":
+            easy, hard = (
+                torch.nn.functional.kl_div(
+                    (module.student(batch.x) / module.temperature).log_softmax(1),
+                    (module.answers(batch) / module.temperature).softmax(1),
+                    reduction="batchmean",
+                )
+                for batch in batches
+            )
+        else:
+            hints = torch.cat([module.hints(batch) for batch in observers.plain_batches(data, data.train_index)])
+            easy, hard = (
+                ((module.regressor(module.guided(batch.x)) - hint).square().flatten(1).sum(1)
+                / (hint - hints.mean(0)).square().flatten(1).sum(1)).mean()
+                for batch in batches for hint in [module.hints(batch)]
+            )  # fmt: skip
+    assert easy < hard
+
+
+def test_a_balanced_pool_holds_all_classes(small, scored_once: Path) -> None:
+    words = ["stage=backprop", "curriculum=easy_to_hard", "curriculum.balanced=true", f"runs_dir={scored_once}"]
+    go(small("stage=score", *words[1:]))
+    run = plan(small(*words))[0]
+    data = make_data(run, plan_parents(run, scored_once))
+    first = data.train_dataloader().pool[:100]
+    assert data.given_labels[first].bincount(minlength=10).tolist() == [10] * 10
+
+
+def test_the_order_is_named_where_runs_are(small, capsys) -> None:
+    runs = plan(small("experiment=curriculum/controls", "seeds=[0,1]"))
+    named = [str(run) for run in runs[:4]]
+    assert named[0] == "backprop thin_deep seed 0" and named[1] == "backprop thin_deep, random (linear) seed 0"
+    assert named[3] == "backprop thin_deep, easy_to_hard (svm_margin, linear) seed 0"
+    say_plan(SimpleNamespace(print=print), runs, {run.fingerprint: "missing" for run in runs}, Path("runs"))
+    out = capsys.readouterr().out
+    assert "hard_to_easy (svm_margin, linear) to train x 2" in out
 
 
 def test_a_short_budget_counts_updates(small) -> None:
@@ -363,6 +376,11 @@ def test_label_noise_is_in_the_train_part_only_and_the_clean_labels_are_kept() -
         (["curriculum=easy_to_hard", "curriculum.pacing.full_at=-1"], "curriculum.pacing.full_at is -1"),
         (["curriculum=easy_to_hard", "curriculum.balanced=yes"], "curriculum.balanced is 'yes'"),
         (["curriculum=self_paced", "curriculum.score.every=0"], "curriculum.score.every is 0"),
+        (["+curriculum.score.name=c_score"], "curriculum.name is none, with score given"),
+        (["curriculum=easy_to_hard", "curriculum.name=none"], "with balanced, order, pacing, score given"),
+        (["curriculum=easy_to_hard", "+curriculum.ballanced=true"], "curriculum.ballanced is no key; curriculum has:"),
+        (["curriculum=random", "+curriculum.order.seed=1"], "curriculum.order.seed is no key"),
+        (["curriculum=self_paced", "+curriculum.score.evry=5"], "curriculum.score.evry is no key"),
         (["stage=score"], "stage=score needs a curriculum: type curriculum=easy_to_hard"),
         (["stage=score", "curriculum=self_paced"], "stage=score needs another score"),
         (["stage=teacher", "curriculum=easy_to_hard"], "stage=teacher knows no curriculum"),
@@ -397,6 +415,10 @@ def test_options_of_a_score_and_a_pacing_are_checked_before_training() -> None:
     [
         (["curriculum/score=svm_margin", "curriculum.score.folds=500"], "folds is 500; the smallest"),
         (["curriculum.pacing.start=1e-9", "curriculum.pacing._target_=tests.planted.per_cent"], "must give fractions"),
+        (["dataset.labels=50"], "batch_size is 64 and stage backprop draws from 50 samples"),
+        (["batch_size=1168"], "batch_size is 1168 and stage backprop draws from 1168 samples"),
+        (["curriculum/pacing=single_step", "epochs.hint=0", "epochs.kd=2"], "has let in 20% of the samples when stage"),
+        (["curriculum/pacing=exponential_varied", "curriculum.pacing.start=0.01"], "has let in 47% of the samples"),
     ],
 )
 def test_scores_and_pacings_are_checked_against_the_data(words: list[str], told: str) -> None:
@@ -438,3 +460,15 @@ def test_a_file_of_the_wrong_length_says_how_many_it_must_hold(small, tmp_path: 
     )
     (problem,) = check_nets(cfg)
     assert "holds numbers of shape (10,); it must hold 1438 finite numbers" in problem
+
+
+def test_an_empty_score_file_is_told(small, tmp_path: Path) -> None:
+    (tmp_path / "empty.npy").touch()
+    words = ["curriculum=easy_to_hard", "curriculum/score=file", f"curriculum.score.path={tmp_path}/empty.npy"]
+    (problem,) = check_nets(small("stage=score", *words))
+    assert "empty.npy cannot be read" in problem
+
+
+def test_samples_may_be_left_out_on_purpose() -> None:
+    words = ["curriculum=easy_to_hard", "curriculum/pacing=step", "curriculum.pacing.full_at=2"]
+    assert check_nets(composed("stage=backprop", *words)) == []

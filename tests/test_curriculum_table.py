@@ -16,9 +16,9 @@ from tests.conftest import ROOT, SMALL
 TINY: dict[str, Any] = {
     "words": SMALL,
     "seeds": 2,
-    "budgets": {"10": ["updates_per_epoch=2"]},
+    "budgets": {"all": ["updates_per_epoch=2"]},
     "scores": ["svm_margin"],
-    "also": [("svm_margin", 0.4, "10", "linear, balanced", curriculum.BALANCED)],
+    "also": [("svm_margin", 0.4, "all", "linear, balanced", curriculum.BALANCED)],
     "compared": {"svm_margin": (), "teacher_loss": ()},
 }
 
@@ -75,7 +75,7 @@ def test_the_readme_shows_what_is_in_results() -> None:
             for row in rows
             if row["label_noise"] == noise.replace(" ", "")
             and row["pacing"] == ", ".join(words)
-            and row["budget"].split()[0] == updates
+            and row["updates"].split()[0] == updates
         ]
         assert [row["order"] for row in of] == ["iid", "random", "hard_to_easy", "easy_to_hard"], (noise, pacing)
         told = [f"{100 * float(row['accuracy_mean']):.2f} ± {100 * float(row['accuracy_sd']):.2f}" for row in of]

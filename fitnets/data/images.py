@@ -26,6 +26,11 @@ class Images:
     class_names: tuple[str, ...]
 
 
+def gathered(rows: Tensor, index: Tensor, device: torch.device) -> Tensor:
+    """rows[index] on `device`, wherever the rows lie: there, in memory, or in a mapped file."""
+    return rows[index.to(rows.device)].to(device, non_blocking=True)
+
+
 def class_balanced(labels: Tensor, count: int, seed: int) -> Tensor:
     """Indices of `count` samples, as many of each class as the counts allow, drawn with `seed`. (count,) sorted.
 

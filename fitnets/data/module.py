@@ -10,7 +10,7 @@ from torch import Tensor
 from fitnets.data.augment import Looks, drawn, shown
 from fitnets.data.batches import EvalBatches, ShuffledBatches
 from fitnets.data.curriculum import GrowingPool, pacing, ranking
-from fitnets.data.images import Images, class_balanced, folds_of, split, with_noise
+from fitnets.data.images import Images, class_balanced, folds_of, gathered, split, with_noise
 from fitnets.data.preprocess import fitted
 from fitnets.losses import UNLABELLED
 from fitnets.seeds import derive
@@ -232,11 +232,6 @@ class DataModule(LightningDataModule):
         return EvalBatches(
             torch.arange(len(self.images.test_labels)), EVAL_BATCH, self.test_batch, self.rank, self.world
         )
-
-
-def gathered(rows: Tensor, index: Tensor, device: torch.device) -> Tensor:
-    """rows[index] on `device`, wherever the rows lie: there, in memory, or in a mapped file."""
-    return rows[index.to(rows.device)].to(device, non_blocking=True)
 
 
 _TENSORS = ("images", "labels", "test_images", "test_labels")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-SAME = ("dataset", "split_seed")  # what two scores must share to be compared
+SAME = ("dataset", "preprocess", "split_seed")  # what two scores must share to be compared
 
 
 def scores_beside(folder: Path) -> dict[str, Any]:

@@ -28,8 +28,10 @@ def easiest_and_hardest(data: "DataModule", difficulty: "Tensor", name: str, pat
     for row, class_name in enumerate(names):
         of_class = data.train_index[labels == row]
         ranked = of_class[difficulty[of_class].argsort(stable=True)]
-        both = [*ranked[:SHOWN].tolist(), None, *ranked[-SHOWN:].tolist()] if len(ranked) >= 2 * SHOWN else []
-        for axes, sample in zip(grid[row], [*both, *[None] * (2 * SHOWN + 1 - len(both))], strict=True):
+        each = min(SHOWN, len(ranked) // 2)  # of few, none is shown twice
+        gap = [None] * (SHOWN - each)
+        both = [*ranked[:each].tolist(), *gap, None, *gap, *ranked[len(ranked) - each :].tolist()]
+        for axes, sample in zip(grid[row], both, strict=True):
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
             if sample is None:
@@ -41,7 +43,7 @@ def easiest_and_hardest(data: "DataModule", difficulty: "Tensor", name: str, pat
         grid[row][0].set_ylabel(class_name, rotation=0, ha="right", va="center", fontsize=9)
     grid[0][SHOWN // 2].set_title("easiest", fontsize=10)
     grid[0][SHOWN + 1 + SHOWN // 2].set_title("hardest", fontsize=10)
-    framed = "; framed: wrong labels" if data.dataset.get("label_noise") else ""
+    framed = "; rows by the given label, wrong ones framed" if data.dataset.get("label_noise") else ""
     figure.suptitle(f"{name} on {data.dataset['name']}{framed}", fontsize=10)
     figure.savefig(path, dpi=120)
 
@@ -68,7 +70,7 @@ def pool_picture(run: "Run", data: "DataModule", history: Sequence[Mapping[str, 
         shown.bar(list(shares), [100 * share for share in shares.values()], color="#1f77b4")
         shown.axhline(100 / len(shares), color="gray", linestyle="--", linewidth=1)
         shown.set(xlabel="tenth of difficulty (1: easiest)", ylabel="share of the samples shown (%)")
-        shown.set_title(f"score {curriculum['score']['name']}", fontsize=10)
+        shown.set_title(f"score {(run.beside | run.parents)['score'].net_name}", fontsize=10)
     else:
         shown.set_visible(False)
     for axes in (pool, shown):

@@ -15,13 +15,14 @@ def say_plan(console: Any, runs: list[Run], states: dict[str, str], runs_dir: Pa
     words = {run.fingerprint: told_state(run, states[run.fingerprint], runs_dir) for run in runs}
     order = list(STAGE_VERSIONS)
     runs = sorted(runs, key=lambda run: (order.index(run.stage), "hint" in run.parents))
+    width = max(34, *(len(str(run) if len(runs) <= 4 else run.kind) for run in runs))
     if len(runs) <= 4:
         for run in runs:
-            console.print(f"  {run!s:34} {words[run.fingerprint]:9} {run.name}")
+            console.print(f"  {run!s:{width}} {words[run.fingerprint]:9} {run.name}")
         return
     kinds = Counter((run.kind, words[run.fingerprint]) for run in runs)
     for (kind, state), count in kinds.items():
-        console.print(f"  {kind:34} {state} x {count}")
+        console.print(f"  {kind:{width}} {state} x {count}")
 
 
 def told_state(run: Run, state: str, runs_dir: Path) -> str:
@@ -83,7 +84,7 @@ def summary(run: Run, result: dict[str, Any], runs_dir: Path, overrides: list[st
         return score_summary(run, result, runs_dir)
     figures = result["validation"]
     folder = folder_of(run, runs_dir)
-    lines = ["", f"{result['stage']} of {run.net_name} on {result['dataset']}, seed {result['seed']}"]
+    lines = ["", f"{result['stage']} of {run.net_name}{run.ordered} on {result['dataset']}, seed {result['seed']}"]
     if result["stage"] == "hint":
         hint = result["hint"]
         lines += [

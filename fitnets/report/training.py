@@ -196,6 +196,24 @@ def hints(problem: Problem) -> str:
     return section("hints", "Hint stage", table(head, lines, about), figures(panels, caption), maps)
 
 
+DECILES = {
+    "shown": ("share of the images shown (%)", "How often each tenth of difficulty was shown"),
+    "accuracy": ("accuracy (%)", "Training accuracy by tenth of difficulty"),
+    "clean_accuracy": ("accuracy by clean labels (%)", "The same by clean labels"),
+}
+
+
+def by_decile(rows: Sequence[Row], styles: dict[Row, Style], name: str) -> list[Line]:
+    """A line a row that has a figure for each tenth of difficulty, as it is at the end of the training."""
+    lines = []
+    for row in rows:
+        ends = [history([row], styles, f"curriculum/{name}_decile{number:02}", 100) for number in range(1, 11)]
+        if all(ends):
+            spread = [line.spread[-1] for (line,) in ends if line.spread]
+            lines.append(Line(row.label, styles[row], range(1, 11), [line.mean[-1] for (line,) in ends], spread))
+    return lines
+
+
 def curriculum(problem: Problem) -> str:
     """How the pool grew and how hard it was, and what was easy and hard."""
     rows = problem.students
@@ -220,9 +238,13 @@ def curriculum(problem: Problem) -> str:
             axes.set(xlabel="updates", ylabel="difficulty of the pool")
 
         panels.append(svg(draw, "Difficulty of the pool over updates"))
+    for name, (axis, about) in DECILES.items():
+        if lines := by_decile(rows, styles, name):
+            panels.append(svg(points(lines, "tenth of difficulty (1: easiest)", axis), about))
     caption = (
         f"The pool that batches are drawn from. Its size: {mean_told(rows, BANDS)}. "
-        "Its difficulty: the mean over its images; bands: from their 10th to their 90th percentile."
+        "Its difficulty: the mean over its images; bands: from their 10th to their 90th percentile. By tenth of "
+        "difficulty, at the end of the training: what was shown, and the accuracy on training images."
     )
     scored = [(row, row.first.parents["score"]) for row in rows if "score" in row.first.parents]
     shown = pictures([(row, "curriculum.png") for row in rows], "Pool and difficulty of one run")

@@ -12,7 +12,7 @@ from torchmetrics.regression import R2Score
 
 from fitnets.data.module import Batch
 from fitnets.layers import Cut, Shape, guided_parameters
-from fitnets.losses import hint_loss
+from fitnets.losses import hint_loss, unexplained
 from fitnets.optim import make_optimizer
 from fitnets.stages.answers import Answers
 from fitnets.stages.means import note
@@ -65,8 +65,8 @@ class HintModule(StageModule):
         return loss
 
     def sample_losses(self, batch: Batch) -> Tensor:
-        """(B,) what self-paced learning ranks by: mean squared error of the regressed hint."""
-        return (self.regressor(self.guided(batch.x)) - self.hints(batch)).square().flatten(1).mean(1)
+        """(B,) what self-paced learning ranks by: the share of the hint that the regressed guided layer misses."""
+        return unexplained(self.regressor(self.guided(batch.x)), self.hints(batch))
 
     def on_train_epoch_end(self) -> None:
         note(self, {f"train/{name}": value for name, value in self.means.take().items()})

@@ -99,9 +99,13 @@ class KDModule(StageModule):
         return loss
 
     def sample_losses(self, batch: Batch) -> Tensor:
-        """(B,) what self-paced learning ranks by: the softened cross-entropy, which needs no label."""
-        targets = (self.answers(batch) / self.temperature).softmax(1)
-        return F.cross_entropy(self.student(batch.x) / self.temperature, targets, reduction="none")
+        """(B,) what self-paced learning ranks by: KL(teacher || student), both softened, nats; it needs no label.
+
+        That is the soft term less the teacher's own entropy, which no student can lower.
+        """
+        answers = F.log_softmax(self.answers(batch) / self.temperature, 1)
+        predicted = F.log_softmax(self.student(batch.x) / self.temperature, 1)
+        return F.kl_div(predicted, answers, log_target=True, reduction="none").sum(1)
 
     def on_train_epoch_end(self) -> None:
         means = self.means.take()

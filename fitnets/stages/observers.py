@@ -16,9 +16,10 @@ from fitnets.runs import Run
 from fitnets.stages.means import note
 
 DECILES = 10
+LOOKED = ("curriculum/accuracy_decile", "curriculum/clean_accuracy_decile")
 LOOKS = 10  # times in a stage, at most, that accuracy is looked at by difficulty
-SHARE = 0.01  # of the stage's work that the looks may take together
-LOOKED_AT = 100, 512  # training samples, at least and at most
+SHARE = 0.01  # of the stage's work that the looks may take together, if they are more than one
+LOOKED_AT = 300, 2000  # training samples, at least and at most
 
 
 def observers(run: Run, data: DataModule, folder: Path) -> list[Callback]:
@@ -33,29 +34,28 @@ def observers(run: Run, data: DataModule, folder: Path) -> list[Callback]:
 
 
 def plain_batches(data: DataModule, index: Tensor) -> Iterator[Batch]:
-    """Training samples as they are, EVAL_BATCH at a time; with `augment.variants` in their first variant, whose answers
-    are cached."""
-    for part in index.split(EVAL_BATCH):
+    """Training samples as they are, up to EVAL_BATCH at a time, in parts of one size; with `augment.variants` in their
+    first variant, whose answers are cached."""
+    for part in index.tensor_split(-(-len(index) // EVAL_BATCH)):
         variant = torch.zeros_like(part)
         x = data.variant(part, variant) if data.augment.get("variants") else data.preprocessed(part)
         yield Batch(part, x, data.visible_labels[part], variant)
 
 
 @torch.no_grad()
-def is_right(module: Any, data: DataModule, index: Tensor) -> Tensor:
-    """Whether the network in training is right about clean samples (n,) bool, by the labels that training sees."""
+def answers_of(module: Any, data: DataModule, index: Tensor) -> Tensor:
+    """The classes (n,) that the network in training takes clean samples for, on the host."""
     net = getattr(module, "student", None) or module.net
     with eval_mode(net):
-        answers = torch.cat([net(data.preprocessed(part)).argmax(1).cpu() for part in index.split(EVAL_BATCH)])
-    return answers == data.given_labels[index]
+        return torch.cat([net(data.preprocessed(part)).argmax(1).cpu() for part in index.split(EVAL_BATCH)])
 
 
 class PoolFigures(Callback):
     """Logs at each epoch's end how large the pool is, how hard its samples are, and how often each decile was shown.
 
-    Deciles are of difficulty, 1 the easiest. Up to ten times in a stage that gives answers, the last after its end: the
-    accuracy in each decile, on a fixed part of the training samples. All on the host: nothing here waits for the device
-    at a step.
+    Deciles are of difficulty, 1 the easiest. Up to ten times in a stage that gives answers, the last at its end: the
+    accuracy in each decile, on a fixed part of the training samples, by the labels that training sees; with
+    `dataset.label_noise` by the clean ones too. All on the host: nothing here waits for the device at a step.
     """
 
     def __init__(self, data: DataModule, fixed: bool):
@@ -92,15 +92,25 @@ class PoolFigures(Callback):
                 figures[f"difficulty_q{percent}"] = float(difficulty[percent * (len(difficulty) - 1) // 100])
         for number, part in enumerate(self.deciles, 1):
             figures[f"shown_decile{number:02}"] = float(batches.shown[part].sum() / batches.shown.sum())
-        accuracies = [f"curriculum/accuracy_decile{number + 1:02}" for number in range(len(self.looked_at))]
-        for name in accuracies:
-            trainer.callback_metrics.pop(name, None)  # a look stands for its own epoch only
+        for name in [name for name in trainer.callback_metrics if name.startswith(LOOKED)]:
+            del trainer.callback_metrics[name]  # a look stands for its own epoch only
         epochs, epoch = trainer.max_epochs or 1, trainer.current_epoch + 1
         if self.looked_at and epoch * self.looks // epochs > (epoch - 1) * self.looks // epochs:
-            right = is_right(pl_module, self.data, torch.cat(self.looked_at)).float()
-            for number, part in enumerate(right.split([len(part) for part in self.looked_at]), 1):
-                figures[f"accuracy_decile{number:02}"] = float(part.mean())
+            figures |= self.accuracies(pl_module)
         note(pl_module, {f"curriculum/{name}": value for name, value in figures.items()})
+
+    def accuracies(self, pl_module: Any) -> dict[str, float]:
+        index = torch.cat(self.looked_at)
+        answers, images = answers_of(pl_module, self.data, index), self.data.images
+        assert images is not None
+        labels = {"accuracy": self.data.given_labels}
+        if self.data.dataset.get("label_noise"):
+            labels["clean_accuracy"] = images.labels.cpu()
+        figures: dict[str, float] = {}
+        for name, of_sample in labels.items():
+            right = (answers == of_sample[index]).float().split([len(part) for part in self.looked_at])
+            figures |= {f"{name}_decile{number:02}": float(part.mean()) for number, part in enumerate(right, 1)}
+        return figures
 
 
 class SelfPaced(Callback):
@@ -149,7 +159,8 @@ class LearnedEpoch(Callback):
         self.since = torch.ones(len(data.train_index), dtype=torch.long)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        right = is_right(pl_module, self.data, self.data.train_index)
+        index = self.data.train_index
+        right = answers_of(pl_module, self.data, index) == self.data.given_labels[index]
         self.since[~right] = trainer.current_epoch + 2  # right from the next epoch on at the earliest
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:

@@ -37,7 +37,7 @@ def score(run: Run, folder: Path, parents: dict[str, Path], options: dict[str, A
     data.move_to(device, images=options["images_at"] == "device")
     write_config(run, data, options, folder)
     torch.set_flush_denormal(True)
-    scored = Scored(data, parents, hint_module(run, parents, device) if "hint" in parents else None)
+    scored = Scored(data, parents, hint_module(run, parents, device, options) if "hint" in parents else None)
     options_of_score = {key: value for key, value in run.spec["score"].items() if key not in ("name", "content")}
     options_of_score |= {"path": run.where["score_path"]} if "score_path" in run.where else {}
     of_train = build(options_of_score, scored)
@@ -72,13 +72,13 @@ def score(run: Run, folder: Path, parents: dict[str, Path], options: dict[str, A
     os.replace(partial, folder / "result.json")
 
 
-def hint_module(run: Run, parents: dict[str, Path], device: torch.device) -> Any:
+def hint_module(run: Run, parents: dict[str, Path], device: torch.device, options: dict[str, Any]) -> Any:
     """The trained module of the hint run that a score needs: guided half, regressor and cut teacher."""
     hint = run.parents["hint"]
     hint = replace(hint, spec=hint.spec | {"answers": "online"})  # nothing is cached for this
     folders = {role: folder_of(parent, parents["hint"].parent) for role, parent in hint.parents.items()}
     data = make_data(hint, folders)
-    data.move_to(device)
+    data.move_to(device, images=options["images_at"] == "device")
     module = make_module(hint, data, folders, device)
     for name, net in module.nets.items():
         net.load_state_dict(load_file(parents["hint"] / f"{name}.safetensors"), strict=True)
