@@ -18,7 +18,9 @@ from fitnets.assemble import make_data, make_module
 from fitnets.check import check_config, check_nets
 from fitnets.check_curriculum import check_pool
 from fitnets.data.curriculum import GrowingPool, pacing, pool_size, ranking
+from fitnets.data.module import Batch
 from fitnets.load import load_student
+from fitnets.report.agreement import spearman
 from fitnets.report.terminal import say_plan
 from fitnets.runs import folder_of, plan, with_parents
 from fitnets.stages import observers
@@ -278,29 +280,26 @@ def test_self_paced_learning_admits_what_the_network_finds_easy(small, stage: st
     data.train_dataloader()
     paced = observers.SelfPaced(data, every=7)
     paced._rank(SimpleNamespace(strategy=SimpleNamespace(broadcast=lambda difficulty: difficulty)), module)
-    first = data.train_batches.pool[:300]
+    pool, difficulty = data.train_batches.pool, data.difficulty[data.train_index]
+    assert (data.difficulty[pool].diff() >= 0).all() and torch.equal(pool.sort().values, data.train_index)
     module.eval()
     with torch.no_grad():
-        batches = [next(observers.plain_batches(data, part)) for part in (first, data.train_batches.pool[-300:])]
+        everything = Batch(data.train_index, data.preprocessed(data.train_index), *[torch.zeros(1168).long()] * 2)
         if stage == "backprop":
-            easy, hard = (torch.nn.functional.cross_entropy(module.net(batch.x), batch.y) for batch in batches)
+            labels = data.given_labels[data.train_index]
+            expected = torch.nn.functional.cross_entropy(module.net(everything.x), labels, reduction="none")
         elif stage == "kd":
-            easy, hard = (
-                torch.nn.functional.kl_div(
-                    (module.student(batch.x) / module.temperature).log_softmax(1),
-                    (module.answers(batch) / module.temperature).softmax(1),
-                    reduction="batchmean",
-                )
-                for batch in batches
+            student, teacher = (
+                logits / module.temperature for logits in (module.student(everything.x), module.answers(everything))
             )
+            expected = (teacher.softmax(1) * (teacher.log_softmax(1) - student.log_softmax(1))).sum(1)
         else:
-            hints = torch.cat([module.hints(batch) for batch in observers.plain_batches(data, data.train_index)])
-            easy, hard = (
-                ((module.regressor(module.guided(batch.x)) - hint).square().flatten(1).sum(1)
-                / (hint - hints.mean(0)).square().flatten(1).sum(1)).mean()
-                for batch in batches for hint in [module.hints(batch)]
-            )  # fmt: skip
-    assert easy < hard
+            hint, predicted = module.hints(everything), module.regressor(module.guided(everything.x))
+            error, spread = (predicted - hint).square(), (hint - hint.mean(0)).square()
+            expected = error.flatten(1).sum(1) / spread.flatten(1).sum(1)
+            assert spearman(difficulty.numpy(), expected.numpy()) > 0.95, "the mean hint is that of a part"
+            return
+    assert torch.allclose(difficulty, expected.double(), rtol=1e-3, atol=1e-5)
 
 
 def test_a_balanced_pool_holds_all_classes(small, scored_once: Path) -> None:
