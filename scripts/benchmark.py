@@ -1,6 +1,6 @@
 """What a step costs: this framework beside plain loops and beside peers, as ratios (small is good).
 
-python scripts/benchmark.py --json FILE            everything, at 1 and 2 threads (under 10 minutes on 2 cores)
+python scripts/benchmark.py --json FILE            everything, at 1 and 2 threads (about 10 minutes on 2 cores)
 python scripts/benchmark.py --only steps --threads 1
 
 Whatever is compared takes turns (`benchmark_turns.py`), by the step where steps are long, and medians are taken.
@@ -141,7 +141,7 @@ def curriculum(threads: int, work: Path, out: Figures) -> None:
     jobs: dict[str, Work] = {name: partial(bench.timed, "kd") for name, bench in benches.items()}
     jobs["plain_again"] = partial(Bench(work / "plain_again", [], SHORT_EPOCHS).timed, "kd")
     jobs["waiting"] = partial(Bench(work / "waiting", [], SHORT_EPOCHS).timed, "kd", how=Waiting)
-    times = in_turns(jobs, threads, turn=TURN, rounds=2 * SHORT_ROUNDS)
+    times = in_turns(jobs, threads, turn=TURN, rounds=SHORT_ROUNDS)
     grown, plain, again = (times[name] for name in ("curriculum", "plain", "plain_again"))
     over = grown.epoch / mean([plain.epoch, again.epoch])
     out["ratios"][f"curriculum_over_plain/digits-thin_deep/{threads}t"] = over
