@@ -1,6 +1,7 @@
 """The README says what is so: its commands compose, its example runs, its tables are the files in results/."""
 
 import csv
+import json
 import re
 import shlex
 import subprocess
@@ -84,6 +85,29 @@ def test_the_mnist_table_is_the_one_in_results() -> None:
         arm = ARM_NAMES.get(row["arm"], row["arm"])
         cells = [row["recipe"], arm, f"{row['error_mean']}{spread}", row["n"], row["budget"], row["updates"]]
         assert "| " + " | ".join(cells) + " |" in RESULTS, cells
+
+
+def test_the_speed_table_is_the_one_in_results() -> None:
+    """Each ratio in results/benchmark_cpu.json stands in the README's table, in its row and column."""
+    section = README.partition("\n## Speed\n")[2].partition("\n## ")[0]
+    names = {
+        **{"kd_over_backprop": "a KD step over plain", "hint_over_guided": "a hint step over its guided"},
+        **{"kd_over_torchdistill": "a KD step over torch", "hint_over_torchdistill": "a hint step over torch"},
+        **{
+            "loader_share": "time waiting",
+            "framework_over_loop": "epoch over a hand",
+            "sweep_over_parts": "sweep of 5",
+        },
+        **{"curriculum_over_plain": "epoch with a curriculum"},
+    }
+    columns = {"resnet56-resnet20": 3, "maxout_cifar-fitnet1": 4, "digits-thin_deep": 5, "": 5}
+    ratios = json.loads((ROOT / "results" / "benchmark_cpu.json").read_text())["ratios"]
+    assert len(ratios) == 27
+    for name, value in ratios.items():
+        ratio, of, threads = [*name.split("/"), "", "1t"][:3]
+        (row,) = [line.split("|") for line in section.splitlines() if line.startswith(f"| {names[ratio]}")]
+        assert row[columns[of]].strip("* ").split(" / ")[int(threads[0]) - 1] == f"{value:.3f}", name
+        assert ("*" in row[columns[of]]) == (value > float(row[2])), "what misses its aim is bold"
 
 
 def test_links_and_pictures_exist() -> None:
