@@ -147,10 +147,9 @@ def check_scoring(cfg: dict[str, Any], labels: Any, train: Any) -> list[str]:
                 "each image of the training file (validation images too)"
             )
     arms = cfg | {"stage": {"name": "fitnet"}} if cfg["stage"]["name"] == "positions" else cfg  # its pairs are alike
-    for run in with_parents(plan(arms)):
-        if run.spec.get("curriculum", NO_CURRICULUM)["name"] != "none":
-            problems += check_pool(run, len(train))
-    return list(dict.fromkeys(problems))
+    ordered = [run for run in with_parents(plan(arms)) if run.spec.get("curriculum", NO_CURRICULUM)["name"] != "none"]
+    alike = {(run.stage, run.only_labelled, run.spec["epochs"]): run for run in ordered}  # all seeds are
+    return [*problems, *dict.fromkeys(problem for run in alike.values() for problem in check_pool(run, len(train)))]
 
 
 def check_pool(run: Run, samples: int) -> list[str]:
@@ -168,7 +167,8 @@ def check_pool(run: Run, samples: int) -> list[str]:
     if batch_size >= pool:
         return [
             f"batch_size is {batch_size} and stage {run.stage} draws from {pool} samples, so its pool is full from the "
-            f"start and the curriculum does nothing: type batch_size= well below {pool}, or curriculum=none"
+            f"start and the curriculum does nothing: type batch_size= well below {pool}, or leave out the stage "
+            "(stage.arms=[kd,fitnet])"
         ]
     told = f"curriculum.pacing {spec['_target_']}"
     try:
@@ -184,11 +184,13 @@ def check_pool(run: Run, samples: int) -> list[str]:
             f"{told} gives {gives} at updates {looked_at} of {updates}; it must give fractions of the samples, from "
             "above 0 on, that never fall"
         ]
-    if pool_size(fractions[-1], pool, batch_size) < pool and not spec.get("full_at", 0) >= 1:
+    let_in = pool_size(fractions[-1], pool, batch_size)
+    if let_in < pool and not spec.get("full_at", 0) >= 1:
+        how = ("" if "full_at" in spec else "curriculum/pacing=step ") + "curriculum.pacing.full_at=2"
         return [
-            f"curriculum.pacing {spec['name']} has let in {fractions[-1]:.0%} of the samples when stage {run.stage} "
-            f"ends after {updates} updates: change curriculum.pacing.* or the epochs (only pacings with full_at leave "
-            "samples out on purpose: type curriculum.pacing.full_at=2)"
+            f"curriculum.pacing {spec['name']} has let in {let_in:,} of {pool:,} samples when stage {run.stage} ends "
+            f"after {updates} updates: change curriculum.pacing.* or the epochs; to leave samples out on purpose type "
+            f"{how}"
         ]
     return []
 

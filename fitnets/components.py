@@ -119,6 +119,6 @@ def _walked(node: ast.AST) -> Iterator[ast.AST]:
     """The nodes below, without what stands under `if TYPE_CHECKING:`, which is for readers and never run."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
-            continue
+            child = ast.Module(child.orelse, [])
         yield child
         yield from _walked(child)

@@ -24,6 +24,7 @@ def write_config(run: Run, data: DataModule, options: dict[str, Any], folder: Pa
         "seed": run.seed,
         "fingerprint": run.fingerprint,
         "parents": {role: parent.name for role, parent in run.parents.items()},
+        **({"figures_by": {role: other.name for role, other in run.beside.items()}} if run.beside else {}),
         **run.spec,
         "data": {
             "input_shape": list(data.input_shape),

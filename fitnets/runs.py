@@ -187,7 +187,8 @@ def arm_runs(cfg: dict[str, Any], arm: str, seed: int) -> list[Run]:
 def in_order(cfg: dict[str, Any], order: str, seed: int) -> list[Run]:
     """The stages of `stage.arm` with the curriculum's samples in that order, or without curriculum (iid)."""
     curriculum = NO_CURRICULUM if order == "iid" else cfg["curriculum"] | {"order": {"name": order}}
-    beside = {} if order == "iid" or is_dynamic(cfg) else {"score": score_run(cfg)}  # random order shows it too
+    scored = order != "iid" and not is_dynamic(cfg) and {"easy_to_hard", "hard_to_easy"} & {*cfg["stage"]["orders"]}
+    beside = {"score": score_run(cfg)} if scored else {}  # the random order shows the tenths of the ordered ones
     runs = arm_runs(cfg | {"curriculum": curriculum}, cfg["stage"]["arm"], seed)
     return [replace(run, order=order, beside=beside) for run in runs]
 

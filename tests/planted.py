@@ -1,5 +1,7 @@
 """Digits of which a known share is hard: heavy noise on the image. A data set for tests, named by its dotted path."""
 
+import math
+
 import torch
 
 from fitnets.data.digits import digits
@@ -20,6 +22,11 @@ def planted(split_seed: int, test_fraction: float) -> Images:
     keep = torch.rand(easy.images.shape, generator=generator) < 0.35
     images = torch.where(hard_ones(len(easy.labels))[:, None, None, None] & ~keep, noise, easy.images)
     return Images(images, easy.labels, easy.test_images, easy.test_labels, easy.class_names)
+
+
+def rising(update: int, updates: int, batches_per_epoch: int, start: float) -> float:
+    """A pacing that has no value after the stage's last update."""
+    return 1 - (1 - start) * math.sqrt(1 - update / (updates - 1))
 
 
 def per_cent(update: int, updates: int, batches_per_epoch: int, start: float) -> float:

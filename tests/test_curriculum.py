@@ -174,6 +174,12 @@ def test_another_seed_is_another_order_of_batches_from_the_same_pool() -> None:
     assert any(not torch.equal(x, y) for x, y in zip(batches(a, 20), batches(b, 20), strict=True))
 
 
+def test_a_pacing_is_asked_for_no_update_after_the_last() -> None:
+    pace = pacing({"name": "own", "_target_": "tests.planted.rising", "start": 0.1}, 20, 5)
+    pool = GrowingPool(torch.arange(100), 4, 5, 0, lambda index, t: index, pace)
+    assert len(batches(pool, 20)) == 20 and pool.admitted == 100
+
+
 def test_a_new_ranking_counts_from_the_next_batch_on() -> None:
     pool = growing(100, 4, 100)
     assert set(batches(pool, 1)[0].tolist()) <= set(pool.pool[:10].tolist())
@@ -321,6 +327,13 @@ def test_the_order_is_named_where_runs_are(small, capsys) -> None:
     assert "hard_to_easy (svm_margin, linear) to train x 2" in out
 
 
+def test_a_score_is_made_for_figures_only_where_an_order_uses_it(small) -> None:
+    words = ["experiment=curriculum/controls", "seeds=[0,1]", "curriculum/score=c_score"]
+    without = plan(small(*words, "stage.orders=[iid,random]"))
+    assert len(with_parents(without)) == 4, "no score, and no student for it"
+    assert [run.fingerprint for run in without] == [run.fingerprint for run in plan(small(*words)) if not run.parents]
+
+
 def test_a_short_budget_counts_updates(small) -> None:
     result, last, _ = trained(small, "stage=backprop", "curriculum=easy_to_hard", "updates_per_epoch=2")
     assert result["updates"] == 10 == int(last["updates"])
@@ -416,8 +429,14 @@ def test_options_of_a_score_and_a_pacing_are_checked_before_training() -> None:
         (["curriculum.pacing.start=1e-9", "curriculum.pacing._target_=tests.planted.per_cent"], "must give fractions"),
         (["dataset.labels=50"], "batch_size is 64 and stage backprop draws from 50 samples"),
         (["batch_size=1168"], "batch_size is 1168 and stage backprop draws from 1168 samples"),
-        (["curriculum/pacing=single_step", "epochs.hint=0", "epochs.kd=2"], "has let in 20% of the samples when stage"),
-        (["curriculum/pacing=exponential_varied", "curriculum.pacing.start=0.01"], "has let in 47% of the samples"),
+        (
+            ["curriculum/pacing=single_step", "epochs.hint=0", "epochs.kd=2"],
+            "has let in 234 of 1,168 samples when stage backprop ends after 36 updates",
+        ),
+        (
+            ["curriculum/pacing=exponential_varied", "curriculum.pacing.start=0.01"],
+            "curriculum/pacing=step curriculum.pacing.full_at=2",
+        ),
     ],
 )
 def test_scores_and_pacings_are_checked_against_the_data(words: list[str], told: str) -> None:

@@ -127,6 +127,27 @@ def test_what_a_students_file_imports_from_elsewhere_counts_too(my_nets: Path) -
         before = after
 
 
+def test_what_is_imported_for_readers_only_does_not_count_and_its_else_does(my_nets: Path) -> None:
+    student = my_nets / "student.py"
+    lines = [
+        "from typing import TYPE_CHECKING",
+        "if TYPE_CHECKING:",
+        "    from my_read import x",
+        "else:",
+        "    from my_run import x",
+    ]
+    student.write_text("\n".join([*lines, student.read_text()]))
+    for name in ("my_read", "my_run"):
+        (my_nets.parent / f"{name}.py").write_text("x = 1\n")
+    components.source_hash.cache_clear()
+    before = prints(*MINE)
+    for name, moved in (("my_read", set()), ("my_run", STUDENTS)):
+        (my_nets.parent / f"{name}.py").write_text("x = 2\n")
+        components.source_hash.cache_clear()
+        after = prints(*MINE)
+        assert {stage for stage in ALL if before[stage] != after[stage]} == moved, name
+
+
 def test_a_layer_named_by_a_number_is_one_layer_however_it_is_written() -> None:
     as_number, as_text = (composed("stage=hint") for _ in range(2))
     as_number["hint"]["student_layer"], as_text["hint"]["student_layer"] = 5, "5"

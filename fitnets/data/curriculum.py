@@ -143,7 +143,10 @@ def _mixed(left: Tensor, new: Tensor, draw: np.random.Generator) -> Tensor:
 
 
 def pacing(spec: Mapping[str, Any], updates: int, batches_per_epoch: int) -> Callable[[int], float]:
-    """The fraction of the samples that may be drawn at an update, as `curriculum.pacing` describes it."""
+    """The fraction of the samples that may be drawn at an update, as `curriculum.pacing` describes it.
+
+    Batches drawn ahead of the stage's end are as at its last update: a pacing is asked for no other.
+    """
     options = {key: value for key, value in spec.items() if key != "name"}
     paced = builder(options)
-    return lambda update: paced(update, updates, batches_per_epoch)
+    return lambda update: paced(min(update, updates - 1), updates, batches_per_epoch)

@@ -10,7 +10,10 @@ from typing import Any
 from fitnets.report.arms import ARM_NAMES, paired_difference
 from fitnets.report.folders import Folder, with_ancestors
 
-NOT_SETTINGS = ("stage", "arm", "seed", "fingerprint", "parents", "data", "trainer", "split_seed", "labels", "dataset")
+NOT_SETTINGS = (
+    *("stage", "arm", "seed", "fingerprint", "parents", "figures_by", "data", "trainer", "split_seed", "labels"),
+    "dataset",
+)
 # The keys that name a row, most telling first; any other key follows where these do not tell two rows apart.
 TELLING = (
     *("student.name", "teacher.name", "curriculum.name", "hint.teacher_layer", "hint.student_layer", "hint.regressor"),

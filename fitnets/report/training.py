@@ -203,8 +203,14 @@ DECILES = {
 }
 
 
+def score_of(row: Row) -> str | None:
+    """The folder of the score that a row's figures are by: its own, or for a random order the ordered ones'."""
+    run = row.first
+    return run.parents["score"].name if "score" in run.parents else run.config.get("figures_by", {}).get("score")
+
+
 def by_decile(rows: Sequence[Row], styles: dict[Row, Style], name: str) -> list[Line]:
-    """A line a row that has a figure for each tenth of difficulty, as it is at the end of the training."""
+    """A line a row that has a figure for each tenth of difficulty, as it was last noted."""
     lines = []
     for row in rows:
         ends = [history([row], styles, f"curriculum/{name}_decile{number:02}", 100) for number in range(1, 11)]
@@ -218,10 +224,12 @@ def curriculum(problem: Problem) -> str:
     """How the pool grew and how hard it was, and what was easy and hard."""
     rows = problem.students
     styles, panels = styles_of(rows), []
+    scores = {row.first.parents["score"].name for row in rows if "score" in row.first.parents}
+    alike = [row for row in rows if not scores or score_of(row) in scores]  # else tenths are not of one score
     if pool := history(rows, styles, "curriculum/pool_fraction", 100):
         panels.append(svg(curves(pool, "updates", "pool (% of the training images)"), "Size of the pool over updates"))
     difficulty = []
-    for row in rows:
+    for row in alike:
         middle, low, high = (
             history([row], styles, f"curriculum/difficulty_{part}", 1) for part in ("mean", "q10", "q90")
         )
@@ -238,14 +246,16 @@ def curriculum(problem: Problem) -> str:
             axes.set(xlabel="updates", ylabel="difficulty of the pool")
 
         panels.append(svg(draw, "Difficulty of the pool over updates"))
+    tenths = {name: by_decile(alike, styles, name) for name in DECILES}
     for name, (axis, about) in DECILES.items():
-        if lines := by_decile(rows, styles, name):
+        if lines := tenths[name]:
             panels.append(svg(points(lines, "tenth of difficulty (1: easiest)", axis), about))
     caption = (
         f"The pool that batches are drawn from. Its size: {mean_told(rows, BANDS)}. "
-        "Its difficulty: the mean over its images; bands: from their 10th to their 90th percentile. By tenth of "
-        "difficulty, at the end of the training: what was shown, and the accuracy on training images."
+        "Its difficulty: the mean over its images; bands: from their 10th to their 90th percentile."
     )
+    if any(tenths.values()):
+        caption += " By tenth of difficulty: what was shown, and the accuracy on training images when last looked at."
     scored = [(row, row.first.parents["score"]) for row in rows if "score" in row.first.parents]
     shown = pictures([(row, "curriculum.png") for row in rows], "Pool and difficulty of one run")
     strips = {score.name: Row(row.arm, {}, [score], label=f"scored by {score.name}") for row, score in scored}

@@ -34,9 +34,10 @@ def observers(run: Run, data: DataModule, folder: Path) -> list[Callback]:
 
 
 def plain_batches(data: DataModule, index: Tensor) -> Iterator[Batch]:
-    """Training samples as they are, up to EVAL_BATCH at a time, in parts of one size; with `augment.variants` in their
-    first variant, whose answers are cached."""
-    for part in index.tensor_split(-(-len(index) // EVAL_BATCH)):
+    """Training samples as they are, up to EVAL_BATCH at a time, from all over `index` (a file may go class by class);
+    with `augment.variants` in their first variant, whose answers are cached."""
+    parts = -(-len(index) // EVAL_BATCH)
+    for part in (index[number::parts] for number in range(parts)):
         variant = torch.zeros_like(part)
         x = data.variant(part, variant) if data.augment.get("variants") else data.preprocessed(part)
         yield Batch(part, x, data.visible_labels[part], variant)
@@ -74,7 +75,7 @@ class PoolFigures(Callback):
                 may_look_at = int(SHARE * 3 * trained_on)  # a look is a forward pass, an update costs three
                 samples = min(LOOKED_AT[1], max(LOOKED_AT[0], may_look_at // LOOKS))
                 self.looks = min(LOOKS, max(1, may_look_at // samples))
-                self.looked_at = [part[:: max(1, DECILES * len(part) // samples)] for part in self.deciles]
+                self.looked_at = [part[:: max(1, -(-DECILES * len(part) // samples))] for part in self.deciles]
 
     @property
     def batches(self) -> GrowingPool:
@@ -135,10 +136,10 @@ class SelfPaced(Callback):
         batches = self.data.train_batches
         assert isinstance(batches, GrowingPool)
         pool = batches.pool.sort().values
-        with eval_mode(pl_module):
-            losses = [pl_module.sample_losses(batch) for batch in plain_batches(self.data, pool)]
         difficulty = torch.full((len(self.data.given_labels),), torch.nan, dtype=torch.float64)
-        difficulty[pool] = torch.cat(losses).double().cpu()
+        with eval_mode(pl_module):
+            for batch in plain_batches(self.data, pool):
+                difficulty[batch.ids] = pl_module.sample_losses(batch).double().cpu()
         # Ranks see other batch norm statistics: the first one's word counts, so that all hold the same pool.
         self.data.difficulty = trainer.strategy.broadcast(difficulty)
         batches.rank_again(self.data.ranked(pool, self.data.difficulty))
