@@ -9,7 +9,7 @@ from fitnets.components import problem_with
 from fitnets.runs import ARMS, NO_CURRICULUM, ORDERS, Run, plan, with_parents
 
 PARTS = ("score", "order", "pacing")
-WHOLES = "easy_to_hard, hard_to_easy, random or self_paced"
+WHOLES = "easy_to_hard | hard_to_easy | random | self_paced"
 SCORE_ORDERS = ("easy_to_hard", "hard_to_easy", "random")
 NEEDS = {  # what a score needs -> the keys that its YAML must have for that
     "nothing": (),
@@ -49,7 +49,8 @@ def check_curriculum(cfg: dict[str, Any]) -> list[str]:
             return [f"stage={stage} needs a curriculum: type curriculum=easy_to_hard (and curriculum/score=NAME)"]
         if parts := sorted(given.keys() - {"name"}):
             told = ", ".join(parts)
-            return [f"curriculum.name is none, with {told} given: plain shuffles have none; type curriculum= {WHOLES}"]
+            how = f"plain shuffles have none: type curriculum= one of: {WHOLES}"
+            return [f"curriculum.name is none, with {told} given; {how}"]
         return []
     problems = unknown_keys("curriculum", given, ("name", *PARTS, "balanced"))
     for part in PARTS:
@@ -167,8 +168,8 @@ def check_pool(run: Run, samples: int) -> list[str]:
     if batch_size >= pool:
         return [
             f"batch_size is {batch_size} and stage {run.stage} draws from {pool} samples, so its pool is full from the "
-            f"start and the curriculum does nothing: type batch_size= well below {pool}, or leave out the stage "
-            "(stage.arms=[kd,fitnet])"
+            f"start and the curriculum does nothing: type batch_size= well below {pool}, or in a comparison "
+            "leave it out (stage.arms=[kd,fitnet])"
         ]
     told = f"curriculum.pacing {spec['_target_']}"
     try:
