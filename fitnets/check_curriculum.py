@@ -158,11 +158,12 @@ def check_pool(run: Run, samples: int) -> list[str]:
 
     `samples` is the size of the train part.
     """
+    from fitnets.data.batches import per_epoch
     from fitnets.data.curriculum import pacing, pool_size
 
     spec = run.spec["curriculum"]["pacing"]
     batch_size, labels = run.spec["recipe"]["batch_size"], run.spec.get("labels", "all")
-    batches_per_epoch = run.spec.get("updates_per_epoch") or max(1, samples // batch_size)
+    batches_per_epoch = per_epoch(samples, batch_size, run.spec.get("updates_per_epoch"))
     updates = run.spec["epochs"] * batches_per_epoch
     pool = labels if run.only_labelled and labels != "all" else samples
     if batch_size >= pool:

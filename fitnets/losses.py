@@ -81,12 +81,12 @@ def hint_loss(predicted: Tensor, hint: Tensor, reduction: str = "example") -> Te
     return F.mse_loss(predicted, hint) * summed_over[reduction] / 2
 
 
-def unexplained(predicted: Tensor, hint: Tensor) -> Tensor:
-    """(B,) 1 - R2 of each sample: squared error over the hint's squared distance from the mean hint of the batch.
+def unexplained(predicted: Tensor, hint: Tensor, mean: Tensor) -> Tensor:
+    """(B,) 1 - R2 of each sample: squared error over the hint's squared distance from the mean hint.
 
     The error alone would rank samples by the size of their hints, and those are largest where the teacher is surest.
     """
-    error, spread = (predicted - hint).square(), (hint - hint.mean(0)).square()
+    error, spread = (predicted - hint).square(), (hint - mean).square()
     return error.flatten(1).sum(1) / spread.flatten(1).sum(1).clamp(min=1e-12)
 
 

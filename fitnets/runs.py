@@ -53,6 +53,11 @@ class Run:
         return hashlib.sha256(json.dumps(_canonical(decides), sort_keys=True).encode()).hexdigest()
 
     @property
+    def needed(self) -> dict[str, "Run"]:
+        """The runs that must be finished before it, by role."""
+        return self.beside | self.parents
+
+    @property
     def column(self) -> str:
         """What a plan's table calls it: its arm, or its order among the controls."""
         return self.order or self.arm
@@ -162,7 +167,7 @@ def with_parents(runs: Iterable[Run]) -> list[Run]:
     """The runs with all that they start from, parents first, each once."""
     ordered: dict[str, Run] = {}
     for run in runs:
-        for needed in (*with_parents([*run.parents.values(), *run.beside.values()]), run):
+        for needed in (*with_parents(run.needed.values()), run):
             ordered.setdefault(needed.fingerprint, needed)
     return list(ordered.values())
 
@@ -187,8 +192,8 @@ def arm_runs(cfg: dict[str, Any], arm: str, seed: int) -> list[Run]:
 def in_order(cfg: dict[str, Any], order: str, seed: int) -> list[Run]:
     """The stages of `stage.arm` with the curriculum's samples in that order, or without curriculum (iid)."""
     curriculum = NO_CURRICULUM if order == "iid" else cfg["curriculum"] | {"order": {"name": order}}
-    scored = order != "iid" and not is_dynamic(cfg) and {"easy_to_hard", "hard_to_easy"} & {*cfg["stage"]["orders"]}
-    beside = {"score": score_run(cfg)} if scored else {}  # the random order shows the tenths of the ordered ones
+    scored = not is_dynamic(cfg) and {"easy_to_hard", "hard_to_easy"} & {*cfg["stage"]["orders"]}
+    beside = {"score": score_run(cfg)} if order == "random" and scored else {}  # it shows the ordered ones' tenths
     runs = arm_runs(cfg | {"curriculum": curriculum}, cfg["stage"]["arm"], seed)
     return [replace(run, order=order, beside=beside) for run in runs]
 
@@ -411,7 +416,7 @@ def ensure(
             return result, False
         if fresh:
             shutil.rmtree(folder_of(run, runs_dir), ignore_errors=True)
-        parents = {role: folder_of(parent, runs_dir) for role, parent in (run.beside | run.parents).items()}
+        parents = {role: folder_of(parent, runs_dir) for role, parent in run.needed.items()}
         train(run, folder_of(run, runs_dir), parents)
         result = read_result(run, runs_dir)
         assert result is not None, f"{run} ended without a result"

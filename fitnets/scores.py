@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from fitnets.data.images import gathered
 from fitnets.load import load_student, load_teacher
+from fitnets.losses import unexplained
 
 if TYPE_CHECKING:  # checks look at these functions without Lightning
     from fitnets.data.module import DataModule  # not in a score's fingerprint: STAGE_VERSIONS in runs.py
@@ -167,16 +168,10 @@ def c_score(scored: Scored, folds: int, repeats: int, epochs: int, seed: int) ->
 
 @torch.no_grad()
 def hint_error(scored: Scored, epochs: int, seed: int) -> Tensor:
-    """What the regressed guided layer leaves unexplained of the teacher's hint: 1 - R2 of the sample. Uses no label.
-
-    Squared error over the hint's squared distance from the mean hint. The error alone would rank samples by the size of
-    their hints, and those are largest where the teacher is surest.
-    """
+    """What the regressed guided layer leaves unexplained of the teacher's hint: 1 - R2 of the sample. Uses no label."""
     module, index = scored.hint_module.to(scored.data.device).eval(), scored.data.train_index
     mean = sum(module.teacher(x).double().sum(0) for x in scored.batches(index)) / len(index)
-    unexplained = []
-    for x in scored.batches(index):
-        hint = module.teacher(x).double()
-        error = (module.regressor(module.guided(x)) - hint).square().flatten(1).sum(1)
-        unexplained.append(error / (hint - mean).square().flatten(1).sum(1).clamp(min=1e-12))
-    return torch.cat(unexplained).cpu()
+    missed = [
+        unexplained(module.regressor(module.guided(x)), module.teacher(x).double(), mean) for x in scored.batches(index)
+    ]
+    return torch.cat(missed).cpu()

@@ -24,8 +24,10 @@ from safetensors.numpy import load_file  # noqa: E402
 
 import run as door  # noqa: E402
 from fitnets.report.agreement import spearman  # noqa: E402
-from fitnets.report.arms import ARM_NAMES, COLORS, paired_difference  # noqa: E402
+from fitnets.report.arms import ARM_NAMES, COLORS, paired_difference, versus  # noqa: E402
 from fitnets.report.compare import Row, rows  # noqa: E402
+from fitnets.report.folders import metrics_in  # noqa: E402
+from fitnets.report.grouping import Figure  # noqa: E402
 from fitnets.report.terminal import trust  # noqa: E402
 from fitnets.runs import ORDERS, Run, folder_of, plan, read_result, with_parents  # noqa: E402
 
@@ -135,8 +137,7 @@ def conditions(table: dict[str, Any], words: list[str], only_table: bool) -> lis
 
 def validated(run: Run, runs_dir: Path) -> tuple[float, float]:
     """Validation accuracy of a training: the mean over its epochs (how soon it is good), and its best epoch."""
-    with open(folder_of(run, runs_dir) / "metrics.csv") as file:
-        accuracies = [float(row["val/accuracy"]) for row in csv.DictReader(file)]
+    accuracies = [row["val/accuracy"] for row in metrics_in(folder_of(run, runs_dir))]
     return mean(accuracies), max(accuracies)
 
 
@@ -180,20 +181,13 @@ def markdown(typed: list[str], found: list[Condition]) -> list[str]:
     for condition in found:
         for row in condition.rows:
             cells = [condition.score, condition.pacing, condition.noise, condition.updates, ARM_NAMES[row.arm]]
-            cells += [spread(row.accuracy_mean, row.accuracy_sd), str(row.n)]
+            cells += [Figure(row.accuracy_mean, row.accuracy_sd, row.n).told(100), str(row.n)]
             cells += [versus(row.difference, row.difference_ci)]
             cells += [versus(*condition.to_random.get(row.arm, (None, None)))]
-            cells += [spread(mean(of), stdev(of)) for of in zip(*condition.validation[row.arm], strict=True)]
+            validation = zip(*condition.validation[row.arm], strict=True)
+            cells += [Figure(mean(of), stdev(of), row.n).told(100) for of in validation]
             lines.append("| " + " | ".join(cells) + " |")
     return [*lines, "", *NOTES.splitlines()]
-
-
-def spread(middle: float, sd: float | None) -> str:
-    return f"{100 * middle:.2f}" + (f" ± {100 * sd:.2f}" if sd is not None else "")
-
-
-def versus(difference: float | None, half: float | None) -> str:
-    return "" if difference is None or half is None else f"{100 * difference:+.2f} ± {100 * half:.2f}"
 
 
 def csv_rows(found: list[Condition]) -> list[dict[str, Any]]:
@@ -203,17 +197,24 @@ def csv_rows(found: list[Condition]) -> list[dict[str, Any]]:
         for row in condition.rows:
             whole, best = zip(*condition.validation[row.arm], strict=True)
             to_random = condition.to_random.get(row.arm, (None, None))
-            told: dict[str, Any] = {
-                "score": condition.score,
-                "pacing": condition.pacing,
-                "label_noise": condition.noise,
-            }
-            told |= {"updates": condition.updates, "order": row.arm, "n": row.n}
-            figures = {"accuracy_mean": row.accuracy_mean, "accuracy_sd": row.accuracy_sd}
-            figures |= {"vs_iid": row.difference, "vs_iid_ci95": row.difference_ci}
-            figures |= {"vs_random": to_random[0], "vs_random_ci95": to_random[1]}
-            figures |= {"validation_mean": mean(whole), "validation_best": mean(best)}
-            table.append(told | figures)
+            table.append(
+                {
+                    "score": condition.score,
+                    "pacing": condition.pacing,
+                    "label_noise": condition.noise,
+                    "updates": condition.updates,
+                    "order": row.arm,
+                    "n": row.n,
+                    "accuracy_mean": row.accuracy_mean,
+                    "accuracy_sd": row.accuracy_sd,
+                    "vs_iid": row.difference,
+                    "vs_iid_ci95": row.difference_ci,
+                    "vs_random": to_random[0],
+                    "vs_random_ci95": to_random[1],
+                    "validation_mean": mean(whole),
+                    "validation_best": mean(best),
+                }
+            )
     return table
 
 

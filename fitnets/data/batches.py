@@ -10,6 +10,11 @@ from torch import Tensor
 from fitnets.seeds import derive
 
 
+def per_epoch(samples: int, batch_size: int, given: int | None) -> int:
+    """Updates in an epoch: as `updates_per_epoch` says, or as many full batches as the samples make, one at least."""
+    return given or max(1, samples // batch_size)
+
+
 class ShuffledBatches:
     """Batches of a pool of indices, shuffled anew in each pass over it, cut into epochs of equal length.
 

@@ -8,7 +8,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from fitnets.data.augment import Looks, drawn, shown
-from fitnets.data.batches import EvalBatches, ShuffledBatches
+from fitnets.data.batches import EvalBatches, ShuffledBatches, per_epoch
 from fitnets.data.curriculum import GrowingPool, pacing, ranking
 from fitnets.data.images import Images, class_balanced, folds_of, gathered, split, with_noise
 from fitnets.data.preprocess import fitted
@@ -133,7 +133,7 @@ class DataModule(LightningDataModule):
     @property
     def batches_per_epoch(self) -> int:
         """Updates per epoch: the training images (labelled or not) over the batch size, the same in every arm."""
-        return self.updates_per_epoch or max(1, len(self.train_index) // self.batch_size)
+        return per_epoch(len(self.train_index), self.batch_size, self.updates_per_epoch)
 
     def fold(self, number: int, folds: int, repeat: int) -> Tensor:
         """Ids of the training samples in a fold; each repeat cuts the train part anew."""

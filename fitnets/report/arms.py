@@ -33,3 +33,8 @@ def paired_difference(arm: dict[int, float], baseline: dict[int, float]) -> tupl
     differences = [arm[seed] - baseline[seed] for seed in sorted(arm)]
     n = len(differences)
     return mean(differences), float(t.ppf(0.975, n - 1)) * stdev(differences) / math.sqrt(n)
+
+
+def versus(difference: float | None, half: float | None) -> str:
+    """A paired difference of accuracies and half its interval in points, as tables tell it; "" for the baseline."""
+    return "" if difference is None or half is None else f"{100 * difference:+.2f} ± {100 * half:.2f}"

@@ -8,7 +8,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from fitnets.report.arms import ARM_NAMES, COLORS, FIRST_STAGES, paired_difference
+from fitnets.report.arms import ARM_NAMES, COLORS, FIRST_STAGES, paired_difference, versus
+from fitnets.report.folders import metrics_in
 from fitnets.report.page import write_page
 from fitnets.runs import Run, folder_of
 
@@ -144,14 +145,11 @@ def baseline_name(cfg: dict[str, Any]) -> str:
 
 def cells(row: Row) -> tuple[str, ...]:
     spread = "" if row.accuracy_sd is None else f" ± {100 * row.accuracy_sd:.2f}"
-    versus = ""
-    if row.difference is not None and row.difference_ci is not None:
-        versus = f"{100 * row.difference:+.2f} ± {100 * row.difference_ci:.2f}"
     return (
         ARM_NAMES[row.arm],
         f"{100 * row.accuracy_mean:.2f}{spread}",
         str(row.n),
-        versus,
+        versus(row.difference, row.difference_ci),
         f"{row.params:,}",
         f"{row.multiplications:,}",
         f"{row.updates:,}",
@@ -240,13 +238,11 @@ def plot(cfg: dict[str, Any], named: list[Run], teacher: dict[str, Any] | None, 
 def _band(axes: Any, runs: list[Run], runs_dir: Path, column: str, color: str, label: str, scale: float = 1) -> None:
     curves = []
     for run in (run.parents.get("found", run) for run in runs):  # a retraining has no validation of its own
-        with open(folder_of(run, runs_dir) / "metrics.csv") as file:
-            history = list(csv.DictReader(file))
-        offset = 0
+        offset = 0.0
         if "hint" in run.parents:  # a KD stage goes on where its hint stage ended
-            with open(folder_of(run.parents["hint"], runs_dir) / "metrics.csv") as file:
-                offset = int(list(csv.DictReader(file))[-1]["updates"])
-        curves.append([(offset + int(row["updates"]), scale * float(row[column])) for row in history])
+            offset = metrics_in(folder_of(run.parents["hint"], runs_dir))[-1]["updates"]
+        history = metrics_in(folder_of(run, runs_dir))
+        curves.append([(offset + row["updates"], scale * row[column]) for row in history])
     length = min(len(curve) for curve in curves)  # with patience they differ
     updates = [point[0] for point in curves[0][:length]]
     values = [[curve[i][1] for curve in curves] for i in range(len(updates))]

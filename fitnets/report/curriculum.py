@@ -70,7 +70,7 @@ def pool_picture(run: "Run", data: "DataModule", history: Sequence[Mapping[str, 
         shown.bar(list(shares), [100 * share for share in shares.values()], color="#1f77b4")
         shown.axhline(100 / len(shares), color="gray", linestyle="--", linewidth=1)
         shown.set(xlabel="tenth of difficulty (1: easiest)", ylabel="share of the samples shown (%)")
-        shown.set_title(f"score {(run.beside | run.parents)['score'].net_name}", fontsize=10)
+        shown.set_title(f"score {run.needed['score'].net_name}", fontsize=10)
     else:
         shown.set_visible(False)
     for axes in (pool, shown):

@@ -13,6 +13,15 @@ import yaml
 FIRST_STAGES = ("hint", "label_hint")  # they train a part of a student, not one that can be tested
 
 
+def metrics_in(folder: Path) -> list[dict[str, float]]:
+    """metrics.csv of a run: a row an epoch, without the figures that an epoch does not have."""
+    path = folder / "metrics.csv"
+    if not path.exists():  # a teacher that stays untrained (a control)
+        return []
+    with open(path) as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+
+
 class NoRuns(ValueError):
     """What was given holds no finished run; the message says what to type."""
 
@@ -46,12 +55,7 @@ class Folder:
 
     @cached_property
     def metrics(self) -> list[dict[str, float]]:
-        """A row an epoch, without the figures that an epoch does not have."""
-        path = self.path / "metrics.csv"
-        if not path.exists():  # a teacher that stays untrained (a control)
-            return []
-        with open(path) as file:
-            return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+        return metrics_in(self.path)
 
     def picture(self, name: str) -> Path | None:
         path = self.path / "media" / name

@@ -15,8 +15,9 @@ def say_plan(console: Any, runs: list[Run], states: dict[str, str], runs_dir: Pa
     words = {run.fingerprint: told_state(run, states[run.fingerprint], runs_dir) for run in runs}
     order = list(STAGE_VERSIONS)
     runs = sorted(runs, key=lambda run: (order.index(run.stage), "hint" in run.parents))
-    width = max(34, *(len(str(run) if len(runs) <= 4 else run.kind) for run in runs))
-    if len(runs) <= 4:
+    few = len(runs) <= 4
+    width = max([34, *(len(str(run) if few else run.kind) for run in runs)])
+    if few:
         for run in runs:
             console.print(f"  {run!s:{width}} {words[run.fingerprint]:9} {run.name}")
         return

@@ -65,8 +65,9 @@ class HintModule(StageModule):
         return loss
 
     def sample_losses(self, batch: Batch) -> Tensor:
-        """(B,) what self-paced learning ranks by: the share of the hint that the regressed guided layer misses."""
-        return unexplained(self.regressor(self.guided(batch.x)), self.hints(batch))
+        """(B,) what self-paced learning ranks by: 1 - R2 of each sample, with the mean hint of the batch."""
+        hint = self.hints(batch)
+        return unexplained(self.regressor(self.guided(batch.x)), hint, hint.mean(0))
 
     def on_train_epoch_end(self) -> None:
         note(self, {f"train/{name}": value for name, value in self.means.take().items()})

@@ -44,7 +44,7 @@ def plain_batches(data: DataModule, index: Tensor) -> Iterator[Batch]:
 
 
 @torch.no_grad()
-def answers_of(module: Any, data: DataModule, index: Tensor) -> Tensor:
+def classified(module: Any, data: DataModule, index: Tensor) -> Tensor:
     """The classes (n,) that the network in training takes clean samples for, on the host."""
     net = getattr(module, "student", None) or module.net
     with eval_mode(net):
@@ -102,7 +102,7 @@ class PoolFigures(Callback):
 
     def accuracies(self, pl_module: Any) -> dict[str, float]:
         index = torch.cat(self.looked_at)
-        answers, images = answers_of(pl_module, self.data, index), self.data.images
+        answers, images = classified(pl_module, self.data, index), self.data.images
         assert images is not None
         labels = {"accuracy": self.data.given_labels}
         if self.data.dataset.get("label_noise"):
@@ -161,7 +161,7 @@ class LearnedEpoch(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         index = self.data.train_index
-        right = answers_of(pl_module, self.data, index) == self.data.given_labels[index]
+        right = classified(pl_module, self.data, index) == self.data.given_labels[index]
         self.since[~right] = trainer.current_epoch + 2  # right from the next epoch on at the earliest
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
