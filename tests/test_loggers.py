@@ -328,9 +328,11 @@ def server(request: pytest.FixtureRequest) -> Iterator[str]:
 def test_a_dead_network_costs_seconds_and_is_said_once(server: str, monkeypatch, capsys) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setattr(wandb_run, "PROBE_SECONDS", 1.0)
-    began = time.monotonic()
+    asked: list[str] = []
+    ask = wandb_run.answers
+    monkeypatch.setattr(wandb_run, "answers", lambda base_url: asked.append(base_url) or ask(base_url))
     assert [wandb_run.mode_of(server, print) for _ in range(3)] == ["offline"] * 3
-    assert time.monotonic() - began < 3
+    assert asked == [server], "it is probed once, for at most PROBE_SECONDS"
     assert capsys.readouterr().out.count("does not answer") == 1
 
 
@@ -361,32 +363,28 @@ def test_wandb_mode_disabled_writes_nothing_and_trains(small, monkeypatch, capsy
     assert not runs_in(Path(cfg["runs_dir"]))
 
 
-def typed(tmp_path: Path, *words: str, **environment: str) -> tuple[float, subprocess.CompletedProcess[str]]:
-    """Seconds, and the finished `python run.py WORDS`, without a terminal."""
-    began = time.monotonic()
-    done = subprocess.run(
+def typed(tmp_path: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The finished `python run.py WORDS`, without a terminal."""
+    return subprocess.run(
         [sys.executable, "run.py", *words, *SMALL, "trainer.threads=1", f"runs_dir={tmp_path}/runs"],
         **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": 120, "stdin": subprocess.DEVNULL},
         env={**os.environ, **environment},
     )
-    return time.monotonic() - began, done
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("server", ["refuses", "says nothing", "404", "503"], indirect=True)
 def test_whatever_the_network_does_training_goes_on(server: str, tmp_path: Path) -> None:
     key = {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": server}
-    without, _ = typed(tmp_path / "without", "stage=fitnet")
-    seconds, done = typed(tmp_path, "stage=fitnet", "logger=wandb", **key)
+    done = typed(tmp_path, "stage=fitnet", "logger=wandb", **key)
     assert done.returncode == 0, done.stderr
-    assert seconds - without < 20
     assert done.stdout.count("kept offline") == 1 and done.stdout.count("wandb sync ") == 1
     assert len([run for run in runs_in(tmp_path / "runs") if run.exit_code == 0]) == 3
 
 
 @pytest.mark.slow
 def test_a_multirun_is_grouped_by_its_experiment(tmp_path: Path) -> None:
-    _, done = typed(tmp_path, "-m", "stage=backprop", "logger=wandb", "experiment=few_labels", "seed=0,1", *WANDB[1:])
+    done = typed(tmp_path, "-m", "stage=backprop", "logger=wandb", "experiment=few_labels", "seed=0,1", *WANDB[1:])
     assert done.returncode == 0, done.stderr
     runs = runs_in(tmp_path / "runs")
     assert sorted(run.config["seed"] for run in runs) == [0, 1]
