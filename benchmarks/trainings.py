@@ -2,30 +2,32 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-import yaml
-from benchmark_turns import ROOT, Steps
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from pytorch_lightning.profilers import SimpleProfiler
 from rich.console import Console
 from torch import Tensor
+from turns import Steps
 
-from fitnets.assemble import make_data, make_module
+from fitnets.commands import composed
 from fitnets.data.images import Images
-from fitnets.losses import hard_cross_entropy, hint_loss, kd_loss, linear, soft_cross_entropy
-from fitnets.memory import keep_freed_memory
-from fitnets.report.progress import StageProgress
-from fitnets.runs import Run, ensure, folder_of, plan
-from fitnets.train import train
+from fitnets.losses.features import hint_loss
+from fitnets.losses.logits import hard_cross_entropy, soft_cross_entropy
+from fitnets.losses.schedules import linear
+from fitnets.plan import plan
+from fitnets.store import Run, ensure, folder_of
+from fitnets.training.assemble import make_data, make_stage
+from fitnets.training.engine import train
+from fitnets.training.memory import keep_freed_memory
+from fitnets.training.progress import StageProgress
 
-NOISE = ["dataset._target_=benchmark_work.noise", "dataset.name=noise", "~dataset.test_fraction", "augment=flip"]
+NOISE = ["dataset._target_=trainings.noise", "dataset.name=noise", "~dataset.test_fraction", "augment=flip"]
+BATCH = 128
 TESTED = 128  # images
 
 
@@ -66,47 +68,42 @@ class Bench:
     """One config: its untrained teacher, its runs by stage, and a folder where they may be trained again and again."""
 
     def __init__(self, folder: Path, overrides: Sequence[str], epochs: int):
-        shared = ["recipe=modern", "trainer=cpu", "seeds=[0]", f"runs_dir={folder}", *overrides]
-        sizes = [f"epochs.hint={epochs - 1}", "epochs.kd=1", "epochs.teacher=1"]  # KD alone has hint + kd epochs
+        shared = ["recipe=modern", "trainer=cpu", "seeds=[0]", f"runs_dir={folder}", "epochs.teacher=1", *overrides]
+        whole = [f"epochs.hint={epochs - 1}", "epochs.kd=1"]  # backprop and KD alone have hint + kd epochs
+        half = [f"epochs.hint={epochs}", "epochs.kd=1"]
         self.folder = folder
-        self.cfg = composed(*shared, *sizes)
-        self.runs = {stage: plan(composed(*shared, *sizes, f"stage={stage}"))[-1] for stage in ("backprop", "kd")}
-        hint = [f"epochs.hint={epochs}", "epochs.kd=1", "epochs.teacher=1", "stage=hint"]
-        self.runs["hint"] = plan(composed(*shared, *hint))[-1]
-        untrained(self.runs["kd"].parents["teacher"], folder)
+        self.config = composed([*shared, *whole, "stage=kd"])
+        self.runs: dict[str, Run] = {}
+        for stage, sizes in {"backprop": whole, "hint": half, "kd": whole}.items():
+            self.runs[stage] = plan(composed([*shared, *sizes, f"stage={stage}"]))[-1]
+        self.teacher = self.runs["kd"].parents["teacher"]
+        self.parents = {stage: self.folders(run.needed) for stage, run in self.runs.items()}
+        # its weights are fresh: how well it answers changes no time
+        self.make(self.teacher, replace(self.teacher, spec={**self.teacher.spec, "epochs": 0}))
         if score := self.runs["kd"].parents.get("score"):
-            ensure(score, folder, lambda run, where, parents: train(run, where, parents, CPU, []))
+            self.make(score, score)
 
-    def parents(self, run: Run) -> dict[str, Path]:
-        return {role: folder_of(parent, self.folder) for role, parent in run.parents.items()}
+    def make(self, run: Run, trained_as: Run) -> None:
+        """A run's folder, if there is none yet."""
+        trainer = composed(["trainer=cpu"])["trainer"]
+        ensure(run, self.folder, lambda _, into, parents: train(trained_as, into, parents, trainer, []))
+
+    def folders(self, runs: Mapping[str, Run]) -> dict[str, Path]:
+        return {role: folder_of(run, self.folder) for role, run in runs.items()}
 
     def timed(self, stage: str, steps: Steps, how: type[Timed] = Timed) -> None:
         """The stage, as users run it."""
         run = self.runs[stage]
         folder = folder_of(run, self.folder)
         shutil.rmtree(folder, ignore_errors=True)
-        train(run, folder, self.parents(run), self.cfg["trainer"], [how(steps)])
+        train(run, folder, self.parents[stage], self.config["trainer"], [how(steps)])
 
-    def parts(self, stage: str) -> tuple[Any, Any]:
-        """The stage's data and module, for a loop of our own."""
-        run, cpu = self.runs[stage], torch.device("cpu")
-        data = make_data(run, self.parents(run))
+    def built(self, stage: str) -> tuple[Any, Any]:
+        """The stage's data and the stage itself, for a loop of our own."""
+        run, parents, cpu = self.runs[stage], self.parents[stage], torch.device("cpu")
+        data = make_data(run, parents)
         data.move_to(cpu)
-        return data, make_module(run, data, self.parents(run), cpu)
-
-
-def untrained(teacher: Run, folder: Path) -> None:
-    """The teacher's folder with fresh weights: how well it answers changes no time."""
-    spec = {**teacher.spec, "epochs": 0}
-    ensure(teacher, folder, lambda _, where, parents: train(replace(teacher, spec=spec), where, parents, CPU, []))
-
-
-def composed(*overrides: str) -> dict[str, Any]:
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return OmegaConf.to_container(compose("config", list(overrides)), resolve=True)  # type: ignore[return-value]
-
-
-CPU: dict[str, Any] = yaml.safe_load((ROOT / "conf" / "trainer" / "cpu.yaml").read_text())
+        return data, make_stage(run, data, parents, cpu)
 
 
 # ------------------------------------------------------------------------------- hand-written loops
@@ -116,14 +113,15 @@ def guided_alone(bench: Bench, epochs: int, steps: Steps) -> None:
     """Forward and backward pass of the guided half and the regressor on one batch, nothing else."""
     torch.set_flush_denormal(True)
     keep_freed_memory()
-    data, module = bench.parts("hint")
+    data, stage = bench.built("hint")
     batch = next(iter(data.train_dataloader()))
-    target = module.hints(batch)
-    module.train()
+    (target,) = stage.hints(batch).features
+    stage.train()
     for step in range(epochs * data.batches_per_epoch):
         steps.next(new_epoch=step % data.batches_per_epoch == 0)
-        module.zero_grad()
-        hint_loss(module.regressor(module.guided(batch.x)), target, "example").backward()
+        stage.zero_grad()
+        (predicted,) = stage.objective.body.predicted(stage.features(batch.x).features)
+        hint_loss(predicted, target, "example").backward()
 
 
 def kd_loop(bench: Bench, epochs: int, keeping: bool, steps: Steps) -> None:
@@ -134,19 +132,19 @@ def kd_loop(bench: Bench, epochs: int, keeping: bool, steps: Steps) -> None:
     torch.set_flush_denormal(True)
     if keeping:
         keep_freed_memory()
-    data, module = bench.parts("kd")
-    student, answers, tau = module.student, module.answers, module.temperature
-    configured = module.configure_optimizers()
+    data, stage = bench.built("kd")
+    student, answers, tau = stage.net, stage.answers, stage.kd_loss.temperature
+    configured = stage.configure_optimizers()
     optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
     batches, validation = data.train_dataloader(), data.val_dataloader()
     for epoch in range(epochs):
         student.train()
-        weight, total = linear(epoch, epochs, 4.0, 1.0), torch.zeros(())
+        weight, total = linear(epoch, epochs, start=4.0, end=1.0), torch.zeros(())
         for number, batch in enumerate(batches):
             steps.next(new_epoch=number == 0)
             logits = student(batch.x)
-            soft = soft_cross_entropy(logits, answers(batch), tau)
-            loss = kd_loss(hard_cross_entropy(logits, batch.y), soft, weight)
+            soft = soft_cross_entropy(logits, answers(batch).logits, tau)
+            loss = hard_cross_entropy(logits, batch.y) + weight * soft
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -156,11 +154,14 @@ def kd_loop(bench: Bench, epochs: int, keeping: bool, steps: Steps) -> None:
         sums = torch.zeros(4)
         with torch.no_grad():
             for batch in validation:
-                logits, teacher = student(batch.x), answers(batch)
-                log_p, log_q = F.log_softmax(teacher, 1), F.log_softmax(logits, 1)
-                best = logits.argmax(1)
-                sums += torch.stack([
-                    (best == batch.y).sum(), F.nll_loss(log_q, batch.y, reduction="sum"),
-                    (best == teacher.argmax(1)).sum(), (log_p.exp() * (log_p - log_q)).sum(),
-                ])  # fmt: skip
+                sums += figures_of(student(batch.x), answers(batch).logits, batch.y)
         _ = [float(total), *sums.tolist()]
+
+
+def figures_of(logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
+    """Sums over a batch: right answers, negative log-likelihood, answers like the teacher's, KL to it; (4,)."""
+    log_p, log_q = F.log_softmax(teacher_logits, 1), F.log_softmax(logits, 1)
+    best = logits.argmax(1)
+    right, alike = (best == labels).sum(), (best == teacher_logits.argmax(1)).sum()
+    kl = (log_p.exp() * (log_p - log_q)).sum()
+    return torch.stack([right, F.nll_loss(log_q, labels, reduction="sum"), alike, kl])

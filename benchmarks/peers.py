@@ -1,7 +1,7 @@
-"""torchdistill's training steps on one pair: `benchmark.py` runs this in `.venv-peers`, in turns with other work.
+"""torchdistill's training steps on one pair: `speed.py` runs this in `.venv-peers`, in turns with other work.
 
-.venv-peers/bin/python scripts/benchmark_peers.py STAGE NETS THREADS PIPE
-STAGE is hint or kd, NETS {"teacher": spec, "student": spec} as JSON, PIPE a file number (see benchmark_turns.py)
+.venv-peers/bin/python benchmarks/peers.py STAGE NETS THREADS PIPE
+STAGE is hint or kd, NETS {"teacher": spec, "student": spec} as JSON, PIPE a file number (see turns.py)
 
 The networks are ours (they are plain torch), the loop, the hooks, the losses and the cutting of networks
 (`sequential`) are its own. It leaves a teacher in training mode; here it is put into eval mode by hand.
@@ -12,10 +12,11 @@ import logging
 import sys
 from functools import partial
 from multiprocessing.connection import Connection
+from typing import Any
 
 import torch
-from benchmark_turns import Steps, taking_turns
 from torch import nn
+from turns import Steps, taking_turns
 
 # torchvision's registry wheel does not import beside a CPU torch until its operators are declared.
 operators = torch.library.Library("torchvision", "DEF")
@@ -26,11 +27,13 @@ from torch.utils.data import Dataset, RandomSampler  # noqa: E402
 from torchdistill.core.distillation import get_distillation_box  # noqa: E402
 from torchdistill.models.registry import register_adaptation_module  # noqa: E402
 
-from fitnets.layers import plan_regressor, resolve_layer  # noqa: E402
 from fitnets.load import build_net  # noqa: E402
+from fitnets.models.layers import resolve_layer  # noqa: E402
+from fitnets.models.regressors import plan_regressor  # noqa: E402
 
 BATCH, STEPS = 128, 6
 SHAPE = (3, 32, 32)
+Config = dict[str, Any]
 
 
 class Noise(Dataset):
@@ -53,30 +56,41 @@ def chain(net: nn.Module, layer: str) -> list[str]:
     return names[: names.index(layer) + 1]
 
 
-def timed(stage: str, nets: dict[str, dict], steps: Steps) -> None:
-    teacher, student = (build_net(nets[role], SHAPE, 10) for role in ("teacher", "student"))
-    teacher_config: dict = {"forward_proc": "forward_batch_only", "requires_grad": False}
-    student_config: dict = {"forward_proc": "forward_batch_only", "requires_grad": True}
+def hint(teacher: nn.Module, student: nn.Module) -> dict[str, Config]:
+    """What its config says of a hint stage: both networks cut, a regressor after the student's half, their distance."""
+    hint_layer, hint_shape = resolve_layer(teacher, "middle", SHAPE, "teacher", "")
+    guided_layer, guided_shape = resolve_layer(student, "middle", SHAPE, "student", "")
+    regressor = plan_regressor(guided_shape, hint_shape, "auto", "linear", 2)
+    register_adaptation_module(regressor.build, key="regressor")
     output = {"module_path": ".", "io": "output"}
-    if stage == "hint":
-        (hint, hint_shape), (guided, guided_shape) = (
-            resolve_layer(net, "middle", SHAPE, whose, "")
-            for net, whose in ((teacher, "teacher"), (student, "student"))
-        )
-        regressor = plan_regressor(guided_shape, hint_shape, "auto", "linear", 2)
-        register_adaptation_module(regressor.build, key="regressor")
-        teacher_config["sequential"] = chain(teacher, hint)
-        student_config["sequential"] = [*chain(student, guided), "+regressor"]
-        student_config["adaptations"] = {"regressor": {"key": "regressor", "kwargs": {}}}
-        wrapper = {"input": {**output, "is_from_teacher": False}, "target": {**output, "is_from_teacher": True}}
-        loss = {
+    wrapper = {"input": {**output, "is_from_teacher": False}, "target": {**output, "is_from_teacher": True}}
+    return {
+        "teacher": {"sequential": chain(teacher, hint_layer)},
+        "student": {
+            "sequential": [*chain(student, guided_layer), "+regressor"],
+            "adaptations": {"regressor": {"key": "regressor", "kwargs": {}}},
+        },
+        "loss": {
             "criterion": {"key": "MSELoss", "kwargs": {"reduction": "sum"}},
             "criterion_wrapper": {"key": "SimpleLossWrapper", "kwargs": wrapper},
-        }
-    else:
-        paths = {f"{who}_module_path": "." for who in ("student", "teacher")}
-        paths |= {f"{who}_module_io": "output" for who in ("student", "teacher")}
-        loss = {"criterion": {"key": "KDLoss", "kwargs": {**paths, "temperature": 3.0, "alpha": 0.5}}}
+        },
+    }
+
+
+def kd(teacher: nn.Module, student: nn.Module) -> dict[str, Config]:
+    """What its config says of KD."""
+    places = {f"{role}_module_path": "." for role in ("student", "teacher")}
+    places |= {f"{role}_module_io": "output" for role in ("student", "teacher")}
+    loss = {"criterion": {"key": "KDLoss", "kwargs": {**places, "temperature": 3.0, "alpha": 0.5}}}
+    return {"teacher": {}, "student": {}, "loss": loss}
+
+
+STAGES = {"hint": hint, "kd": kd}
+
+
+def timed(stage: str, nets: dict[str, Config], steps: Steps) -> None:
+    teacher, student = (build_net(nets[role], SHAPE, 10) for role in ("teacher", "student"))
+    own = STAGES[stage](teacher, student)
     loader = {
         "dataset_id": "noise",
         "sampler": {"class_or_func": RandomSampler, "kwargs": {}},
@@ -86,10 +100,10 @@ def timed(stage: str, nets: dict[str, dict], steps: Steps) -> None:
         "num_epochs": 1,
         "train_data_loader": loader,
         "val_data_loader": loader,
-        "teacher": teacher_config,
-        "student": student_config,
+        "teacher": {"forward_proc": "forward_batch_only", "requires_grad": False} | own["teacher"],
+        "student": {"forward_proc": "forward_batch_only", "requires_grad": True} | own["student"],
         "optimizer": {"key": "AdamW", "kwargs": {"lr": 1e-4}},
-        "criterion": {"key": "WeightedSumLoss", "kwargs": {"sub_terms": {"loss": {**loss, "weight": 1.0}}}},
+        "criterion": {"key": "WeightedSumLoss", "kwargs": {"sub_terms": {"loss": own["loss"] | {"weight": 1.0}}}},
     }
     box = get_distillation_box(teacher, student, {"noise": Noise()}, config, torch.device("cpu"), None, False, 1.0)
     box.pre_epoch_process(epoch=0)

@@ -1,7 +1,7 @@
 """Images per second, and share of the device's own bf16 peak, of every stage at FitNets 1-4, bf16 and compiled.
 
-python scripts/benchmark_gpu.py --json results/benchmark_gpu.json
-python scripts/benchmark_gpu.py --trainer cpu --students fitnet1 --images 256 --epochs 2     a try where there is none
+python benchmarks/gpu.py --json results/benchmark_gpu.json
+python benchmarks/gpu.py --trainer cpu --students fitnet1 --images 256 --epochs 2     a try where there is none
 
 The peak is measured: the fastest of several large bf16 matrix products. A stage's work is its multiply-adds forward,
 three times for forward and backward, of what it trains: the guided half and the regressor in the hint stage. Images are
@@ -22,17 +22,14 @@ from statistics import median
 from typing import Any
 
 import torch
-from benchmark import BATCH
-from benchmark_work import NOISE, Bench
 from pytorch_lightning import Callback
 from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
+from trainings import BATCH, NOISE, Bench
 
-from fitnets.assemble import make_data, make_module
-from fitnets.provenance import hardware, versions
-from fitnets.runs import Run
-from fitnets.train import train
+from fitnets.training.engine import train
+from fitnets.training.provenance import hardware, versions
 
 STAGES = ("teacher", "backprop", "hint", "kd")
 
@@ -68,17 +65,16 @@ def peak(device: torch.device) -> float:
     return size**3 / min(times)
 
 
-def work(bench: Bench, run: Run) -> float:
-    """Multiply-adds of forward and backward of what the run trains, for one image."""
-    data = make_data(run, bench.parents(run))
-    module = make_module(run, data, bench.parents(run), torch.device("cpu"))
+def multiply_adds(bench: Bench, name: str) -> float:
+    """Of forward and backward of what a stage trains, for one image."""
+    data, stage = bench.built(name)
     x = torch.zeros(2, *data.input_shape)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        module.eval()
-        if run.stage == "hint":
-            module.regressor(module.guided(x))
+        stage.eval()
+        if stage.classifies:
+            stage.net(x)
         else:
-            next(iter(module.nets.values()))(x)
+            stage.objective.body.predicted(stage.features(x).features)
     return 3 * counter.get_total_flops() / 2 / len(x)
 
 
@@ -86,15 +82,15 @@ def measured(student: str, given: argparse.Namespace, folder: Path) -> dict[str,
     words = [*NOISE, f"+dataset.train={given.images}", "teacher=maxout_cifar", f"student={student}", "hint=middle"]
     words += [f"trainer={given.trainer}", "trainer.precision=bf16-mixed", f"batch_size={BATCH}"]
     bench = Bench(folder, [*words, f"trainer.compile={str(given.trainer == 'gpu').lower()}"], given.epochs)
-    teacher = bench.runs["kd"].parents["teacher"]
-    runs = {"teacher": replace(teacher, spec=teacher.spec | {"epochs": given.epochs}), **bench.runs}
+    bench.runs["teacher"] = replace(bench.teacher, spec=bench.teacher.spec | {"epochs": given.epochs})
+    bench.parents["teacher"] = {}
     found = {}
     for stage in STAGES:
-        clock, run = Epochs(), runs[stage]
-        train(run, folder / f"{stage}-timed", bench.parents(run), bench.cfg["trainer"], [clock])
+        clock, run = Epochs(), bench.runs[stage]
+        train(run, folder / f"{stage}-timed", bench.parents[stage], bench.config["trainer"], [clock])
         updates = given.images // run.spec["recipe"]["batch_size"]
         speed = updates * run.spec["recipe"]["batch_size"] / median(clock.seconds[1:])
-        found[stage] = {"images_per_s": round(speed), "multiply_adds_per_s": speed * work(bench, run)}
+        found[stage] = {"images_per_s": round(speed), "multiply_adds_per_s": speed * multiply_adds(bench, stage)}
     return found
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import mean, median
+from typing import Any
 
 HERE = Path(__file__).parent.resolve()
 ROOT = HERE.parent
@@ -49,7 +50,7 @@ class Steps:
         return [epoch for number, epoch in enumerate(self.epochs_[:-1]) if number >= self.turn and number % turn]
 
 
-Work = Callable[[Steps], None] | Sequence[str]  # a function, or a command that is given the number of its pipe
+Job = Callable[[Steps], None] | Sequence[str]  # a function, or a command that is given the number of its pipe
 
 
 @dataclass
@@ -70,11 +71,11 @@ class Times:
         return (self.length - 1) * median(self.steps) + mean(self.ends)
 
 
-def in_turns(work: Mapping[str, Work], threads: int, turn: int = 0, rounds: int = 1) -> dict[str, Times]:
-    """Do all `work`, a step (or `turn` epochs) of each in turn, in new processes each round; their times."""
-    found = {name: Times() for name in work}
+def in_turns(jobs: Mapping[str, Job], threads: int, turn: int = 0, rounds: int = 1) -> dict[str, Times]:
+    """Do all `jobs`, a step (or `turn` epochs) of each in turn, in new processes each round; their times."""
+    found = {name: Times() for name in jobs}
     for _ in range(rounds):
-        for name, steps in _one_round(work, threads, turn).items():
+        for name, steps in _one_round(jobs, threads, turn).items():
             found[name].waits += steps.waits
             for epoch in steps.warm():
                 found[name].steps += epoch[:-1]
@@ -83,19 +84,31 @@ def in_turns(work: Mapping[str, Work], threads: int, turn: int = 0, rounds: int 
     return found
 
 
-def _one_round(work: Mapping[str, Work], threads: int, turn: int) -> dict[str, Steps]:
+def _one_round(jobs: Mapping[str, Job], threads: int, turn: int) -> dict[str, Steps]:
     os.environ.update(quiet(threads))
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["benchmark_work"])  # imported once, for all
+    processes.set_forkserver_preload(["trainings"])  # imported once, for all
     pipes: dict[str, Connection] = {}
-    for name, job in work.items():
+    started: list[Any] = []
+    for name, job in jobs.items():
         pipes[name], theirs = processes.Pipe()
         if callable(job):
-            processes.Process(target=_function, args=(job, theirs, threads, turn), daemon=True).start()
+            started.append(processes.Process(target=_function, args=(job, theirs, threads, turn), daemon=True))
+            started[-1].start()
         else:
             command = [*job, str(theirs.fileno())]
-            subprocess.Popen(command, pass_fds=[theirs.fileno()], stdout=subprocess.DEVNULL)
+            started.append(subprocess.Popen(command, pass_fds=[theirs.fileno()], stdout=subprocess.DEVNULL))
         theirs.close()
+    try:
+        return _in_turns(pipes, turn)
+    except RuntimeError:
+        for process in started:  # they wait for their turn, and Lightning would not let them be terminated
+            process.kill()
+        raise
+
+
+def _in_turns(pipes: Mapping[str, Connection], turn: int) -> dict[str, Steps]:
+    """Give each its turn until all have ended."""
     heard(pipes)  # all are ready
     found: dict[str, Steps] = {}
     while waiting := [name for name in pipes if name not in found]:
