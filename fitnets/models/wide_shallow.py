@@ -1,10 +1,11 @@
 """The wide, shallow maxout teacher: two convolutions and a classifier, at any input size and class count."""
 
 import math
+from collections.abc import Sequence
 
 from torch import nn
 
-from fitnets.models.maxout import MaxoutConv2d
+from fitnets.models.blocks import MaxoutConv2d
 
 
 class WideShallow(nn.Sequential):
@@ -15,22 +16,22 @@ class WideShallow(nn.Sequential):
 
     def __init__(
         self,
-        input_shape: tuple[int, int, int],
+        input_shape: Sequence[int],
         num_classes: int,
-        widths: tuple[int, int] = (96, 192),
+        *,
+        widths: Sequence[int] = (96, 192),
         kernel_size: int = 5,
         pieces: int = 2,
-        dropout: tuple[float, float, float] = (0.1, 0.1, 0.5),
+        dropout: Sequence[float] = (0.1, 0.1, 0.5),
     ):
-        channels, height, width = input_shape
-        pooled = [math.ceil(math.ceil(n / 2) / 2) for n in (height, width)]
-        pad = kernel_size // 2
         super().__init__()
+        channels, height, width = input_shape
+        pad = kernel_size // 2
         self.drop0 = nn.Dropout(dropout[0])
         self.conv1 = MaxoutConv2d(channels, widths[0], kernel_size, pad, pieces=pieces, pool=2)
         self.drop1 = nn.Dropout(dropout[1])
         self.conv2 = MaxoutConv2d(widths[0], widths[1], kernel_size, pad, pieces=pieces, pool=2)
         self.drop2 = nn.Dropout(dropout[2])
         self.flatten = nn.Flatten()
-        self.classifier = nn.Linear(widths[1] * pooled[0] * pooled[1], num_classes)
+        self.classifier = nn.Linear(widths[1] * math.ceil(height / 4) * math.ceil(width / 4), num_classes)
         self.positions = {"early": "conv1", "middle": "conv2", "late": "conv2"}

@@ -1,16 +1,20 @@
-"""Maxout layers as the FitNets code has them (pylearn2's MaxoutConvC01B and Maxout). Plain torch."""
+"""The layers of our networks: maxout as the FitNets code has it (pylearn2's MaxoutConvC01B and Maxout), and ReLU.
+
+`pool` is a window or (window, stride), partial windows kept as pylearn2 does (ceil mode: (n - window) / stride, rounded
+up, + 1); "all" takes everything left; a 1x1 map is not pooled. A layer's `nonlinearity` is what a regressor that
+predicts it must end in (paper section 2.2). Plain torch.
+"""
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Pool = int | Sequence[int] | str | None  # window, (window, stride), "all" or none
+Pool = int | Sequence[int] | str | None
 
 
 def max_pool(x: Tensor, pool: Pool) -> Tensor:
-    """Max over windows of (B, C, H, W), partial windows kept; `pool` as in MaxoutConv2d."""
+    """Max over windows of (B, C, H, W)."""
     if pool is None or x.shape[-2:] == (1, 1):
         return x
     if isinstance(pool, str):
@@ -19,25 +23,15 @@ def max_pool(x: Tensor, pool: Pool) -> Tensor:
     return F.max_pool2d(x, window, stride, ceil_mode=True)
 
 
-@torch.no_grad()
-def flat_features(layers: nn.Module, input_shape: tuple[int, int, int]) -> int:
-    """How many features layers that end in a flatten give for one image (C, H, W)."""
-    weight = next(layers.parameters())
-    return layers(torch.zeros(2, *input_shape, device=weight.device)).shape[1]
-
-
 class MaxoutConv2d(nn.Conv2d):
-    """Convolution, the largest of each unit's pieces, then an optional max-pool.
+    """Convolution, the largest of each unit's pieces, pool: (B, C, H, W) -> (B, units, H', W').
 
-    (B, C, H, W) -> (B, units, H', W'). Piece i of unit c is channel `c * pieces + i`, so `z[:, i::pieces]` is
-    piece i of every unit. `pool` is a window or (window, stride), partial windows kept as pylearn2 does (ceil
-    mode: (n - window) / stride, rounded up, + 1); "all" takes everything left; a 1x1 map is not pooled.
-    `max_norm` is the largest norm of a filter that a recipe with `max_norm: true` allows.
-
+    Piece i of unit c is channel `c * pieces + i`, so `z[:, i::pieces]` is piece i of every unit. `max_norm` is the
+    largest norm of a filter that a recipe with `max_norm: true` allows.
     Source: Goodfellow et al. 2013; FitNets supplementary A.1 and the original code's YAML.
     """
 
-    nonlinearity = "maxout"  # what a regressor that predicts this layer must end in (paper section 2.2)
+    nonlinearity = "maxout"
 
     def __init__(
         self,
@@ -45,6 +39,7 @@ class MaxoutConv2d(nn.Conv2d):
         units: int,
         kernel_size: int | tuple[int, int],
         padding: int = 0,
+        *,
         stride: int | tuple[int, int] = 1,
         pieces: int = 2,
         pool: Pool = None,
@@ -56,14 +51,13 @@ class MaxoutConv2d(nn.Conv2d):
         self.max_norm = max_norm
 
     def forward(self, input: Tensor) -> Tensor:
-        z = super().forward(input).unflatten(1, (-1, self.pieces)).amax(2)
-        return max_pool(z, self.pool)
+        return max_pool(super().forward(input).unflatten(1, (-1, self.pieces)).amax(2), self.pool)
 
 
 class MaxoutLinear(nn.Linear):
     """Linear layer, then the largest of each unit's pieces: (B, in_features) -> (B, units).
 
-    `max_norm` as in MaxoutConv2d: pylearn2 bounds the norm of each piece's own column of weights.
+    `max_norm` bounds the norm of each piece's own column of weights, as in pylearn2.
     """
 
     nonlinearity = "maxout"
@@ -75,3 +69,18 @@ class MaxoutLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(input).unflatten(1, (-1, self.pieces)).amax(2)
+
+
+class ConvBnReLU(nn.Module):
+    """Convolution ("same" padding), batch norm, ReLU, pool: (B, C, H, W) -> (B, units, H', W')."""
+
+    nonlinearity = "relu"
+
+    def __init__(self, in_channels: int, units: int, kernel_size: int, pool: Pool = None):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, units, kernel_size, padding=kernel_size // 2, bias=False)
+        self.bn = nn.BatchNorm2d(units)
+        self.pool = pool
+
+    def forward(self, x: Tensor) -> Tensor:
+        return max_pool(F.relu(self.bn(self.conv(x))), self.pool)
