@@ -3,87 +3,110 @@
 Neither network runs past its named layer, and no label is used (paper section 2.2, eq. 3).
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.regression import R2Score
 
-from fitnets.data.module import Batch
-from fitnets.layers import Cut, Shape, guided_parameters
-from fitnets.losses import hint_loss, unexplained
-from fitnets.optim import make_optimizer
-from fitnets.stages.answers import Answers
-from fitnets.stages.means import note
-from fitnets.stages.stage import StageModule
+from fitnets.data.batch import Batch
+from fitnets.losses.features import joined
+from fitnets.losses.objective import Objective, Outputs, weighted_sum
+from fitnets.models.layers import Tap, guided_parameters
+from fitnets.stages.averages import publish
+from fitnets.stages.base import Answers, Stage, StageInputs, layer_pairs, make_objective
 from fitnets.stages.teacher import FrozenTeacher, outside_tree
 
 
-class HintModule(StageModule):
-    """Trains the guided half and the regressor; everything above the guided layer stays as it was, bit for bit.
+class Hint(Stage):
+    """Trains the guided half and what the objective learns; everything above the guided layer stays, bit for bit.
 
-    `hints(batch)` gives the teacher's hint layer, (B, C, H, W) or (B, D). The student is kept whole; the
-    regressor is kept beside it, never in it. Best is the lowest validation hint loss. `facts` (which layers, which
-    regressor and why) go into result.json.
+    The objective (`hint_loss`) compares the features at the pairs of layers that `hint` names. Best is the lowest
+    validation hint loss. What the objective has learned (the regressor) is kept beside the student, never in it.
     """
 
-    teacher: FrozenTeacher  # cut at the hint layer
+    guided: Tap
+    teacher: FrozenTeacher
     hints: Answers
+    objective: Objective
     best_by = (("val/hint_loss", "min"),)
+    total = "hint_loss"
+    classifies = False
 
-    def __init__(
-        self,
-        student: nn.Module,
-        guided_layer: str,
-        teacher: FrozenTeacher,
-        hints: Answers,
-        regressor: nn.Module,
-        reduction: str,
-        input_shape: Shape,
-        recipe: Mapping[str, Any],
-        updates: int,
-        facts: Mapping[str, Any],
-    ):
-        super().__init__()
-        self.guided = Cut(student, guided_layer)
-        self.regressor = regressor
-        self.nets = {"student": student, "regressor": self.regressor}
-        self.trained = guided_parameters(student, guided_layer, input_shape)
-        outside_tree(self, teacher=teacher, hints=hints)
-        self.facts = facts
-        self.reduction = reduction
-        self.recipe = recipe
-        self.updates = updates
+    def __init__(self, inputs: StageInputs):
+        super().__init__(inputs)
+        self.pairs = layer_pairs(inputs)
+        layers = [pair.student_layer for pair in self.pairs]
+        hint_layers = [pair.teacher_layer for pair in self.pairs]
+        self.trained = guided_parameters(self.net, layers, inputs.input_shape)
+        assert inputs.teacher is not None and inputs.answers is not None
+        outside_tree(
+            self,
+            guided=Tap(self.net, layers, inputs.input_shape, to_end=False),
+            teacher=FrozenTeacher(Tap(inputs.teacher, hint_layers, inputs.input_shape, to_end=False)),
+            hints=inputs.answers(hint_layers, False),
+        )
+        outside_tree(self, objective=make_objective(inputs, "hint_loss", self.pairs))
+        self.keep_beside(self.objective, "hint_loss")
         self.val_loss = MeanMetric()
         self.val_r2 = R2Score(multioutput="variance_weighted")
 
-    def training_loss(self, batch: Batch) -> Tensor:
-        predicted = self.regressor(self.guided(batch.x))
-        loss = hint_loss(predicted, self.hints(batch), self.reduction)
-        self.means.add(hint_loss=loss)
-        return loss
+    def features(self, x: Tensor) -> Outputs:
+        """The student's features at the guided layers."""
+        return Outputs(None, self.guided(x)[1])
+
+    def weights(self) -> dict[str, float]:
+        return self.objective.weights(self.current_epoch, self.inputs.epochs)
+
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        return self.objective(self.features(batch.x), self.hints(batch), batch)
 
     def sample_losses(self, batch: Batch) -> Tensor:
-        """(B,) what self-paced learning ranks by: 1 - R2 of each sample, with the mean hint of the batch."""
-        hint = self.hints(batch)
-        return unexplained(self.regressor(self.guided(batch.x)), hint, hint.mean(0))
-
-    def on_train_epoch_end(self) -> None:
-        note(self, {f"train/{name}": value for name, value in self.means.take().items()})
+        if not hasattr(self.objective.body, "sample_losses"):
+            return super().sample_losses(batch)
+        return self.objective.body.sample_losses(self.features(batch.x), self.hints(batch))
 
     def validation_step(self, batch: Batch, _batch_number: int) -> None:
-        predicted, hint = self.regressor(self.guided(batch.x)), self.hints(batch)
-        self.val_loss.update(hint_loss(predicted, hint, self.reduction), weight=len(hint))
-        self.val_r2.update(predicted.flatten(1), hint.flatten(1))
+        student, hints = self.features(batch.x), self.hints(batch)
+        loss = weighted_sum(self.objective(student, hints, batch), self.weights())
+        self.val_loss.update(loss, weight=len(batch.ids))
+        if self.predicts:
+            predicted = self.objective.body.predicted(student.features)
+            self.val_r2.update(joined(predicted), joined(hints.features))
 
     def on_validation_epoch_end(self) -> None:
-        note(self, {"val/hint_loss": self.val_loss.compute(), "val/r2": self.val_r2.compute()})
+        publish(self, {"val/hint_loss": self.val_loss.compute()})
+        if self.predicts:
+            publish(self, {"val/r2": self.val_r2.compute()})
         self.val_loss.reset()
         self.val_r2.reset()
 
-    def configure_optimizers(self) -> Any:
-        return make_optimizer(self.guided, self.trained, self.recipe, self.updates, self.regressor)
+    @property
+    def predicts(self) -> bool:
+        """Whether the objective makes a prediction of the hint, which can be shown and has an R2."""
+        return hasattr(self.objective.body, "predicted")
+
+    def prediction(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """The hints of images, and what the regressor makes of the guided layers."""
+        return list(self.teacher(x)[1]), self.objective.body.predicted(self.guided(x)[1])
+
+    def hint_maps(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
+        if not self.predicts:
+            return None
+        hints, predicted = self.prediction(x)
+        return hints[0], predicted[0]
+
+    def compiled_modules(self) -> list[nn.Module]:
+        return [self.guided, self.objective]
 
     def findings(self) -> dict[str, Any]:
-        return {"hint": dict(self.facts)}
+        return hint_findings(self)
+
+
+def hint_findings(stage: Any) -> dict[str, Any]:
+    """Which layers were compared, and what the objective says of itself."""
+    layers = {
+        "hint_layer": ", ".join(pair.teacher_layer for pair in stage.pairs),
+        "guided_layer": ", ".join(pair.student_layer for pair in stage.pairs),
+    }
+    return {"hint": layers | stage.objective.description()}

@@ -1,73 +1,104 @@
 """One-stage alternatives: the student's own loss plus a second one at the guided layer. Not FitNets, its controls.
 
 The paper reports two that failed (section 3.1): labels at the guided layer, jointly with labels or KD at the end.
-The sum of KD and the teacher's hint, which much public code calls FitNets, is not in the paper; it is ours to compare.
+The sum of KD and the teacher's hint, which much public code calls FitNets, is not in the paper; it is ours to compare,
+as is labels and a feature objective, which is how the field trains most of them.
 """
 
 from typing import Any
 
 from torch import Tensor, nn
 
-from fitnets.collective import labelled_in
-from fitnets.data.module import Batch
-from fitnets.layers import watched
-from fitnets.losses import hard_cross_entropy, hint_loss
-from fitnets.optim import make_optimizer
-from fitnets.stages.answers import Answers
-from fitnets.stages.classify import ClassifierModule
-from fitnets.stages.kd import KDModule
+from fitnets.data.batch import Batch
+from fitnets.losses.logits import hard_cross_entropy
+from fitnets.losses.objective import Objective, Outputs
+from fitnets.models.layers import Tap
+from fitnets.stages.base import Answers, StageInputs, layer_pairs, make_objective
+from fitnets.stages.hint import hint_findings
+from fitnets.stages.kd import KD
+from fitnets.stages.supervised import Supervised, label_head, label_hint_findings
 from fitnets.stages.teacher import outside_tree
 
 
-class _Joint:
-    """What the two modules share: one forward pass gives the logits and the loss at the guided layer.
+class _LabelAtGuidedLayer(Supervised):
+    """Adds to a stage the labels' loss at the guided layer, through a classifier that is thrown away."""
 
-    `head` is a classifier (labels) or a regressor (hint); it is trained along, kept beside the student, never in it.
-    """
+    head: nn.Module
+    tap: Tap
 
-    def side_by(self, guided_layer: str, head: nn.Module, hints: Answers | None, reduction: str, facts: dict) -> Any:
-        self.guided_layer = guided_layer
-        self.side_head = head
-        self.reduction = reduction
-        self.facts = facts
-        outside_tree(self, hints=hints)  # type: ignore[arg-type]
-        return self
+    def __init__(self, inputs: StageInputs):
+        super().__init__(inputs)
+        self.guided_layer, head = label_head(inputs)
+        self.projector.append(head)
+        outside_tree(self, head=head, tap=Tap(self.net, [self.guided_layer], inputs.input_shape))
 
-    def both(self, net: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        with watched(net, self.guided_layer) as outputs:
-            logits = net(batch.x)
-        answer = self.side_head(outputs[0])
-        if self.hints is None:  # type: ignore[attr-defined]
-            return logits, hard_cross_entropy(answer, batch.y, labelled_in(batch.y))
-        return logits, hint_loss(answer, self.hints(batch), self.reduction)  # type: ignore[attr-defined]
+    def side_terms(self, features: tuple[Tensor, ...], batch: Batch) -> dict[str, Tensor]:
+        return {"side": hard_cross_entropy(self.head(features[0]), batch.y)}
+
+    def compiled_modules(self) -> list[nn.Module]:
+        return [self.tap, self.head]
 
     def findings(self) -> dict[str, Any]:
-        return {"hint": self.facts}
+        return label_hint_findings(self.guided_layer)
 
 
-class JointBackprop(_Joint, ClassifierModule):
+class _HintAtGuidedLayer(Supervised):
+    """Adds to a stage a feature objective at the pairs of layers that `hint` names."""
+
+    tap: Tap
+    hints: Answers
+    objective: Objective
+
+    def __init__(self, inputs: StageInputs):
+        super().__init__(inputs)
+        assert inputs.answers is not None
+        self.pairs = layer_pairs(inputs)
+        hints = inputs.answers([pair.teacher_layer for pair in self.pairs], False)
+        tap = Tap(self.net, [pair.student_layer for pair in self.pairs], inputs.input_shape)
+        objective = make_objective(inputs, "hint_loss", self.pairs)
+        outside_tree(self, tap=tap, hints=hints, objective=objective)
+        self.keep_beside(self.objective, "hint_loss")
+
+    def side_terms(self, features: tuple[Tensor, ...], batch: Batch) -> dict[str, Tensor]:
+        return self.objective(Outputs(None, features), self.hints(batch), batch)
+
+    def weights(self) -> dict[str, float]:
+        return super().weights() | self.objective.weights(self.current_epoch, self.inputs.epochs)
+
+    def compiled_modules(self) -> list[nn.Module]:
+        return [self.tap, self.objective]
+
+    def findings(self) -> dict[str, Any]:
+        return hint_findings(self)
+
+
+class _OnLabels:
+    """At the end: labels."""
+
+    def terms(self: Any, batch: Batch) -> dict[str, Tensor]:
+        logits, features = self.tap(batch.x)
+        return {"hard": hard_cross_entropy(logits, batch.y)} | self.side_terms(features, batch)
+
+
+class _OnAnswers:
+    """At the end: KD."""
+
+    def terms(self: Any, batch: Batch) -> dict[str, Tensor]:
+        logits, features = self.tap(batch.x)
+        return self.kd_loss(Outputs(logits), self.answers(batch), batch) | self.side_terms(features, batch)
+
+
+class LabelBackprop(_OnLabels, _LabelAtGuidedLayer):
     """Labels at the end and at the guided layer."""
 
-    def training_loss(self, batch: Batch) -> Tensor:
-        logits, side = self.both(self.net, batch)
-        loss = hard_cross_entropy(logits, batch.y, labelled_in(batch.y)) + side
-        self.means.add(loss=loss, side=side)
-        return loss
 
-    def configure_optimizers(self) -> Any:
-        return make_optimizer(self.net, self.net.parameters(), self.recipe, self.updates, self.side_head)
+class HintBackprop(_OnLabels, _HintAtGuidedLayer):
+    """Labels at the end, the teacher's features at the guided layers."""
 
 
-class JointKD(_Joint, KDModule):
-    """KD at the end; labels or the teacher's hint at the guided layer."""
+class LabelKD(_OnAnswers, _LabelAtGuidedLayer, KD):
+    """KD at the end, labels at the guided layer."""
 
-    @property
-    def weights(self) -> dict[str, float]:
-        return super().weights | {"side": 1.0}
 
-    def training_loss(self, batch: Batch) -> Tensor:
-        logits, side = self.both(self.student, batch)
-        return self.distill(logits, self.answers(batch), batch.y, side=side)
-
-    def configure_optimizers(self) -> Any:
-        return make_optimizer(self.student, self.student.parameters(), self.recipe, self.updates, self.side_head)
+class HintKD(_OnAnswers, _HintAtGuidedLayer, KD):
+    """KD at the end, the teacher's features at the guided layers."""

@@ -22,7 +22,7 @@ class FrozenTeacher(nn.Module):
         return self
 
     @torch.no_grad()
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         return self.net(x)
 
 

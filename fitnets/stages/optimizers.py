@@ -14,34 +14,43 @@ from fitnets.components import build
 REGRESSOR_MAX_NORM = 0.9  # the original code's, where a recipe has `max_norm: true`
 
 
-def make_optimizer(
+Factors = dict[nn.Parameter, float]
+
+
+def parameter_factors(
     net: nn.Module,
     trained: Iterable[nn.Parameter],
     recipe: Mapping[str, Any],
-    updates: int,
-    beside: nn.Module | None = None,
-    scaled: Mapping[float, Iterable[nn.Parameter]] | None = None,
-) -> dict[str, Any]:
-    """What a LightningModule returns from configure_optimizers: fresh state, the schedule stepped by updates.
+    slowed: Mapping[float, Iterable[nn.Parameter]],
+) -> Factors:
+    """Factors on the learning rate of the parameters of `net` that learn.
 
-    `trained` are the parameters of `net` that learn; `beside` is a regressor or a head that is thrown away. `recipe`
-    has `optimizer` (a `_target_` and its options), `lr_schedule`, and where they are not the plain ones `lr_end`,
-    `conv_lr_scale` (factor on the learning rate of the net's convolutions), `momentum` ({end, fraction}: the
-    optimizer's own rises to `end` over that fraction of the updates) and `max_norm` (keep each filter within the
-    `max_norm` that its layer declares). `scaled` gives further factors for some parameters.
-    `updates` is counted by the caller: Lightning's own estimate would lose the position of the data order on resume.
+    `conv_lr_scale` is the recipe's, for convolutions; `slowed` gives further ones: the guided half's in stage 2.
     """
-    trained = list(trained)
-    factor = {parameter: 1.0 for parameter in trained}
+    factors = {parameter: 1.0 for parameter in trained}
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             for parameter in module.parameters(recurse=False):
-                factor[parameter] = factor.get(parameter, 0.0) * recipe.get("conv_lr_scale", 1.0)
-    for scale, parameters in (scaled or {}).items():
+                if parameter in factors:
+                    factors[parameter] *= recipe.get("conv_lr_scale", 1.0)
+    for scale, parameters in slowed.items():
         for parameter in parameters:
-            factor[parameter] *= scale
-    factor = {parameter: factor[parameter] for parameter in trained}
-    factor |= {parameter: 1.0 for parameter in (beside.parameters() if beside else ())}
+            factors[parameter] *= scale
+    return factors
+
+
+def make_optimizer(
+    net: nn.Module, factors: Factors, projector: nn.Module, recipe: Mapping[str, Any], updates: int
+) -> dict[str, Any]:
+    """What a LightningModule returns from configure_optimizers: fresh state, the schedule stepped by updates.
+
+    `projector` holds what learns along and is no part of `net`: a regressor, a head. `recipe` has `optimizer` (a
+    `_target_` and its options), `lr_schedule`, and where they are not the plain ones `lr_end`, `momentum` ({end,
+    fraction}: the optimizer's own rises to `end` over that fraction of the updates) and `max_norm` (keep each filter
+    within the `max_norm` that its layer declares).
+    `updates` is counted by the caller: Lightning's own estimate would lose the position of the data order on resume.
+    """
+    factor = factors | {parameter: 1.0 for parameter in projector.parameters()}
     lr = recipe["optimizer"]["lr"]
     groups = [
         {"params": [p for p, f in factor.items() if f == value], "lr": lr * value}
@@ -51,7 +60,7 @@ def make_optimizer(
     if recipe.get("max_norm"):
         layers: list[Any] = [module for module in net.modules() if getattr(module, "max_norm", None)]
         bounds = [(layer.weight, layer.max_norm) for layer in layers]
-        bounds += [(p, REGRESSOR_MAX_NORM) for p in (beside.parameters() if beside else ()) if p.ndim > 1]
+        bounds += [(p, REGRESSOR_MAX_NORM) for p in projector.parameters() if p.ndim > 1]
         optimizer.register_step_post_hook(lambda *_: bound_norms(bounds))
     schedule, end, momentum = recipe["lr_schedule"], recipe.get("lr_end", 0.0), recipe.get("momentum")
     if schedule == "constant" and not momentum:
@@ -78,18 +87,17 @@ def lr_factor(schedule: str, step: int, steps: int, end: float) -> float:
 
     cosine and linear go from 1 to `end`; exponential is multiplied by `end` at every update, however many there are
     (pylearn2's ExponentialDecay); steps: a tenth of it at 4/9, 6/9 and 8/9 (LSUV's recipe: at 40k, 60k, 80k of
-    90k); constant: 1.
+    90k); constant: 1. Raises KeyError for another word.
     """
     done = step / steps
-    if schedule == "cosine":
-        return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * done))
-    if schedule == "linear":
-        return 1 + (end - 1) * done
-    if schedule == "exponential":
-        return end**step
-    if schedule == "steps":
-        return 0.1 ** sum(9 * step >= ninths * steps for ninths in (4, 6, 8))
-    return 1.0
+    factors: dict[str, Callable[[], float]] = {
+        "cosine": lambda: end + (1 - end) * 0.5 * (1 + math.cos(math.pi * done)),
+        "linear": lambda: 1 + (end - 1) * done,
+        "exponential": lambda: end**step,
+        "steps": lambda: 0.1 ** sum(9 * step >= ninths * steps for ninths in (4, 6, 8)),
+        "constant": lambda: 1.0,
+    }
+    return factors[schedule]()
 
 
 def rising(start: float, momentum: Mapping[str, float], updates: int) -> Callable[[int], float]:

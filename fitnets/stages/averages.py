@@ -1,14 +1,14 @@
-"""Means of training figures over an epoch, summed on the device: nothing here waits for it."""
+"""Averages of training figures over an epoch, summed on the device: nothing here waits for it."""
 
 from collections.abc import Mapping
 
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
-from fitnets.collective import averaged
+from fitnets.distributed import averaged
 
 
-def note(module: LightningModule, figures: Mapping[str, Tensor | float]) -> None:
+def publish(module: LightningModule, figures: Mapping[str, Tensor | float]) -> None:
     """Figures of an epoch, put where callbacks find them: `trainer.callback_metrics`.
 
     Lightning's own `log` does that too, and averages, synchronises and checks; for final figures that cost 2 % of
@@ -17,22 +17,22 @@ def note(module: LightningModule, figures: Mapping[str, Tensor | float]) -> None
     module.trainer.callback_metrics.update(figures)  # type: ignore[arg-type]
 
 
-class Means:
+class Averages:
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
         self.count = 0
 
     def add(self, **figures: Tensor) -> None:
         for name, value in figures.items():
-            sofar = self.sums.get(name)
-            self.sums[name] = value.detach().clone() if sofar is None else sofar.add_(value.detach())
+            before = self.sums.get(name)
+            self.sums[name] = value.detach().clone() if before is None else before.add_(value.detach())
         self.count += 1
 
     def take(self) -> dict[str, Tensor]:
-        """The means since the last call, over all ranks that train together."""
-        means = {name: averaged(total / max(1, self.count)) for name, total in self.sums.items()}
+        """The averages since the last call, over all ranks that train together."""
+        averages = {name: averaged(total / max(1, self.count)) for name, total in self.sums.items()}
         self.sums, self.count = {}, 0
-        return means
+        return averages
 
     def state_dict(self) -> dict:
         return {"sums": self.sums, "count": self.count}

@@ -1,0 +1,234 @@
+"""What all stages share: what the engine hands them, how an update is made, what is kept and measured."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+
+from fitnets.components import build
+from fitnets.data.batch import Batch
+from fitnets.losses.objective import Context, LayerPair, Objective, Outputs, weighted_sum
+from fitnets.models.layers import Cut, LayerError, declared_nonlinearity, resolve_layer
+from fitnets.seeds import derive
+from fitnets.stages.averages import Averages, publish
+from fitnets.stages.optimizers import make_optimizer, parameter_factors
+from fitnets.stages.teacher import FrozenTeacher, outside_tree
+
+NOT_OF_AN_OBJECTIVE = ("student", "teacher", "preprocess", "learned_epoch")  # names of files that others write
+PROBED = 512  # training images that decide whether a hint layer is ever negative
+Answers = Callable[[Batch], Outputs]  # what the teacher gives for a batch
+
+
+@dataclass(frozen=True)
+class StageInputs:
+    """What the engine hands a stage.
+
+    `spec` is what decided the run; `net` what is trained, the student with the weights of the step before it;
+    `answers(layers, logits)` gives what the trained `teacher` answers at these layers and, if asked, at its end.
+    `slowed` are parameters with a factor on their learning rate: the half that a step before has guided. `folders` are
+    those of the finished runs that the stage needs, by role.
+    """
+
+    spec: Mapping[str, Any]
+    role: str  # teacher | student: whose network it is
+    data: Any  # a fitnets.data.module.DataModule, set up
+    net: nn.Module
+    seed: int
+    epochs: int
+    recipe: Mapping[str, Any]
+    teacher: nn.Module | None = None
+    answers: Callable[[Sequence[str], bool], Answers] | None = None
+    slowed: Mapping[float, Sequence[nn.Parameter]] = field(default_factory=dict)
+    folders: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What the stage's YAML says under `options`."""
+        return self.spec.get("options", {})
+
+    @property
+    def updates(self) -> int:
+        return self.data.updates
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return self.data.input_shape
+
+
+class Stage(LightningModule):
+    """One training: it says what its loss is; an update follows the loss's gradient, and the schedules move by it.
+
+    A stage of one's own gives `terms` (and `weights` where they are not 1), `validation_step` and `best_by`, or starts
+    from Supervised, Hint or KD. `nets` is what is kept, by file name; `trained` the parameters of the net that learn;
+    `projector` holds layers that learn along and are no part of the net.
+
+    Lightning's automatic optimization does the same behind a dozen hooks that no stage uses: 3 % of a step on digits.
+    Where there is something for its strategy or precision to do, several devices or 16 bits, they are asked.
+    """
+
+    best_by: ClassVar[tuple[tuple[str, str], ...]] = (("val/accuracy", "max"), ("val/nll", "min"))  # 2nd decides ties
+    total = "loss"  # the name of the sum of all terms
+    classifies = True  # whether `self(x)` gives logits
+    inputs: StageInputs
+    teacher: FrozenTeacher | None
+
+    def __init__(self, inputs: StageInputs):
+        super().__init__()
+        self.automatic_optimization = False
+        outside_tree(self, inputs=inputs, teacher=FrozenTeacher(inputs.teacher) if inputs.teacher else None)
+        self.net = inputs.net
+        self.nets: dict[str, nn.Module] = {inputs.role: self.net}
+        self.trained: list[nn.Parameter] = list(self.net.parameters())
+        self.projector = nn.ModuleList()
+        self.averages = Averages()  # of the epoch's training figures
+        self.answered: list[tuple[Tensor, ...]] = []  # logits, labels and the teacher's logits on the test part
+
+    # ------------------------------------------------------------------------------------- the loss
+
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        """The raw terms of a training batch's loss, by name."""
+        raise NotImplementedError
+
+    def weights(self) -> dict[str, float]:
+        """The factors on the terms in this epoch, as far as they are not 1."""
+        return {}
+
+    def sample_losses(self, batch: Batch) -> Tensor:
+        """(B,) what self-paced learning ranks by."""
+        raise LayerError(f"{type(self).__name__} has no loss of single samples: type another curriculum/score")
+
+    def training_loss(self, batch: Batch) -> Tensor:
+        terms = self.terms(batch)
+        loss = weighted_sum(terms, self.weights())
+        self.averages.add(**terms | {self.total: loss})
+        return loss
+
+    def training_step(self, batch: Batch, _batch_number: int) -> Tensor:
+        loss = self.training_loss(batch)
+        optimizer: Any = self.optimizers()
+        optimizer.zero_grad()
+        if self.trainer.world_size == 1 and not torch.is_autocast_enabled(loss.device.type):
+            loss.backward()
+        else:
+            with torch.autocast(loss.device.type, enabled=False):  # a backward pass runs in its forward's types
+                self.manual_backward(loss)
+        optimizer.step()
+        if schedule := self.lr_schedulers():
+            schedule.step()  # type: ignore[union-attr]
+        return loss.detach()
+
+    def on_train_epoch_end(self) -> None:
+        averages, weights = self.averages.take(), self.weights()
+        figures: dict[str, Any] = {f"train/{self.total}": averages.pop(self.total)}
+        for name, value in averages.items():
+            figures |= {f"distill/{name}": value, f"distill/weighted_{name}": weights.get(name, 1.0) * value}
+        publish(self, figures)
+
+    def configure_optimizers(self) -> Any:
+        factors = parameter_factors(self.net, self.trained, self.inputs.recipe, self.inputs.slowed)
+        return make_optimizer(self.net, factors, self.projector, self.inputs.recipe, self.inputs.updates)
+
+    # ------------------------------------------------------------------------------ kept and measured
+
+    def keep_beside(self, objective: Objective, key: str) -> None:
+        """An objective's own layers learn along and are saved, each in a file of its own, never in the student's."""
+        self.projector.append(objective)
+        for name, module in objective.state().items():
+            taken = {*self.nets, *NOT_OF_AN_OBJECTIVE}
+            self.nets[f"{key}_{name}" if name in taken else name] = module
+
+    def compiled_modules(self) -> list[nn.Module]:
+        """What runs at each step, for torch.compile."""
+        return [self.net]
+
+    def findings(self) -> dict[str, Any]:
+        """What only this stage knows and result.json should hold."""
+        return {}
+
+    def hint_maps(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The hint and what the student predicts of it, for a picture; None where nothing is predicted."""
+        return None
+
+
+# ----------------------------------------------------------------------------------- building a stage
+
+
+@contextmanager
+def drawn_with(seed: int, purpose: str) -> Iterator[None]:
+    """Weights made inside depend on (seed, purpose) alone; torch's random state outside is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, purpose))
+        yield
+
+
+def make_objective(inputs: StageInputs, key: str, pairs: Sequence[LayerPair] = ()) -> Objective:
+    """The objective that the spec has under `key`; its own layers start as `init.regressor` says."""
+    data = inputs.data
+    ids, labels = data.train_index.cpu(), data.visible_labels.cpu()
+    context = Context(tuple(pairs), data.num_classes, ids, labels, inputs.teacher)
+    with drawn_with(inputs.seed, "regressor"):
+        objective = Objective(inputs.spec[key], context)
+        build(inputs.spec["init"]["regressor"], objective)
+    return objective
+
+
+def layer_pairs(inputs: StageInputs) -> list[LayerPair]:
+    """The pairs of layers that the spec's `hint` names, with their shapes. Raises LayerError, for each side one."""
+    assert inputs.teacher is not None
+    found: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
+    problems: list[LayerError] = []
+    for role, net in (("teacher", inputs.teacher), ("student", inputs.net)):
+        key = f"{role}_layer"
+        try:
+            named = listed(inputs.spec["hint"][key])
+            found[role] = [resolve_layer(net, name, inputs.input_shape, role, f"hint.{key}") for name in named]
+        except LayerError as error:
+            problems.append(error)
+    if problems:
+        raise ExceptionGroup("layers", problems)
+    if len(found["teacher"]) != len(found["student"]):
+        counts = {f"hint.{role}_layer": len(layers) for role, layers in found.items()}
+        raise LayerError(f"each hint layer needs its guided layer, these are {counts} layers: type as many")
+    pairs = []
+    for theirs, ours in zip(found["teacher"], found["student"], strict=True):
+        ending = _Ending(inputs, theirs[0])
+        pairs.append(LayerPair(theirs[0], ours[0], teacher_shape=theirs[1], student_shape=ours[1], ending=ending))
+    return pairs
+
+
+def guided_layer(inputs: StageInputs) -> tuple[str, tuple[int, ...]]:
+    """The one student's layer that the spec's `hint` names, with its shape. Raises LayerError."""
+    named = listed(inputs.spec["hint"]["student_layer"])
+    if len(named) != 1:
+        raise LayerError(f"this stage guides one layer, hint.student_layer is {named}: type hint=middle")
+    return resolve_layer(inputs.net, named[0], inputs.input_shape, "student", "hint.student_layer")
+
+
+def listed(layers: Any) -> list[str]:
+    """One layer's name or several, as a list."""
+    return [str(layer) for layer in layers] if isinstance(layers, list | tuple) else [str(layers)]
+
+
+class _Ending:
+    """The non-linearity that a hint layer ends in: what it declares, or what a probe of training images shows."""
+
+    def __init__(self, inputs: StageInputs, layer: str):
+        self.inputs = inputs
+        self.layer = layer
+
+    def __call__(self) -> tuple[str, int, str]:
+        teacher, data = self.inputs.teacher, self.inputs.data
+        assert teacher is not None
+        if declared := declared_nonlinearity(teacher, self.layer):
+            return declared[0], declared[1], "as the hint layer declares"
+        if next(teacher.parameters(), torch.empty(0)).is_meta:
+            return "linear", 2, "not probed"
+        hints = FrozenTeacher(Cut(teacher, self.layer))(data.preprocessed(data.train_index[:PROBED]))
+        if bool((hints >= 0).all()):
+            return "relu", 2, f"no negative output on {len(hints)} training images"
+        return "linear", 2, f"negative outputs on {len(hints)} training images"
