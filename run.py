@@ -1,15 +1,17 @@
-"""The door: compose the config, check it, run what it asks for, print what came out.
+"""The door: compose the config, check it, plan, run what is missing, print what came out.
 
 python run.py                                     three arms on digits, five seeds, a table and a plot
 python run.py stage=hint student=thin_deep        one stage; what it needs is trained or reused
 python run.py stage=fitnet temperature=2          hint, then KD
 """
 
+import hashlib
 import os
 import shlex
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,174 +25,209 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 # Our launchers' settings bear the plugins' names, so that hydra/launcher=joblib takes them.
 warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
+
 refused: list[Exception] = []
 
 
+@dataclass
+class Options:
+    """How a command is run by whoever calls it: a person, a sweep, a script."""
+
+    words: Sequence[str] = ()  # as typed after `python run.py`, flags too
+    on_plan: Callable[[list[Any], list[Any], Path], None] = lambda commands, plans, runs_dir: None
+    callbacks: Callable[[Any], list[Any]] = lambda run: []  # Lightning callbacks for a run that is trained
+    brief: bool = False  # no summary, which tells the test accuracy, and no table: a sweep tells both for all its jobs
+
+
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
-def main(config: DictConfig) -> float | None:
+def main(node: DictConfig) -> float | None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from fitnets.check import ConfigError
+    from fitnets.commands import Config
+    from fitnets.config import ConfigError
 
-    told = HydraConfig.get()
-    if told.mode == RunMode.MULTIRUN:
-        from fitnets.sweep import as_job
+    job = HydraConfig.get()
+    words: Any = OmegaConf.to_container(job.overrides.task, resolve=False)  # a word may hold a reference
+    config = Config(node, words)
+    if job.mode != RunMode.MULTIRUN:
+        try:
+            return run(with_group(config, job.runtime.choices), Options(sys.argv[1:]))
+        except ConfigError as error:  # Hydra would put its own words before it
+            refused.append(error)
+            return None
+    from fitnets.sweep import as_job, with_share
 
-        words = list(told.overrides.task)
-        with as_job(Path(told.runtime.output_dir), told.job.num, words) as job:
-            cfg = resolved(config)
-            name_group(cfg, told.runtime.choices)
-            return run(shared_out(cfg, told.launcher, told.job.num), words, tell=job.names, brief=True)
-        return None  # the job has failed, which is written down
-    try:
-        cfg = resolved(config)
-        name_group(cfg, told.runtime.choices)
-        return run(cfg, sys.argv[1:])
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        refused.append(error)
-        return None
+    with as_job(Path(job.runtime.output_dir), job.job.num, words) as record:
+        config = with_share(with_group(config, job.runtime.choices), job.launcher, job.job.num)
+        return run(config, Options(words, on_plan=record.name_runs, brief=True))
+    return None  # the job has failed, which is written down
 
 
-def resolved(config: DictConfig) -> dict[str, Any]:
-    """The config with its references to other keys filled in."""
-    from omegaconf.errors import OmegaConfBaseException
-
-    from fitnets.check import ConfigError
-
-    try:
-        return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
-    except OmegaConfBaseException as error:
-        first = str(error).splitlines()[0]
-        raise ConfigError([f"{error.full_key or 'a key'} cannot be filled in: {first}"]) from error
-
-
-def name_group(cfg: dict[str, Any], choices: Any) -> None:
+def with_group(config: Any, choices: Any) -> Any:
     """W&B's group, where the user gives none, is the sweep's or the experiment's name."""
-    wandb = (cfg.get("logger") or {}).get("wandb")
+    wandb = (config.get("logger") or {}).get("wandb")
     if isinstance(wandb, dict) and wandb.get("group") is None:
-        wandb["group"] = choices.get("sweep") or choices.get("experiment")
+        return config.changed({"logger.wandb.group": choices.get("sweep") or choices.get("experiment")})
+    return config
 
 
-def shared_out(cfg: dict[str, Any], launcher: Any, number: int) -> dict[str, Any]:
-    """The config of a sweep's job, with its share of the machine where jobs run side by side."""
-    from fitnets.check import ConfigError
-    from fitnets.sweep import ONE_DEVICE, shares
-
-    if (devices := cfg["trainer"]["devices"]) != 1:  # where the trainer itself is swept over
-        raise ConfigError([ONE_DEVICE.format(devices)])
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share, trainer = shares(launcher, number, cores), cfg["trainer"]
-    return cfg | {"trainer": trainer | {key: share[key] for key in share if trainer[key] is None}}
-
-
-def run(
-    cfg: dict[str, Any],
-    overrides: list[str],
-    tell: Callable[[list[Any], Path], None] = lambda named, runs_dir: None,
-    watch: Callable[[Any], list[Any]] = lambda run: [],
-    brief: bool = False,
-) -> float | None:
-    """Do what `cfg` asks for. Returns the validation accuracy of a single trained student, for sweepers.
+def run(config: Any, options: Options) -> float | None:
+    """Do what the config asks for. Returns the validation accuracy of a single trained student, for sweepers.
 
     torch is imported only if something must be trained (or layers must be found), so a command whose work is done is
-    quick. `tell` hears which runs the command names, `watch` gives more callbacks for a run that is trained.
-    `brief` leaves out the summary, which tells the test accuracy, and the upload: a sweep tells both for all its jobs.
+    quick.
     """
     from rich.console import Console
 
-    from fitnets.check import ConfigError, check_config, check_nets
+    from fitnets import curriculum
+    from fitnets.commands import arm_names, commands_of
+    from fitnets.config import ConfigError, check
+    from fitnets.plan import plan
     from fitnets.report.terminal import one_line, say_plan, summary
-    from fitnets.runs import ensure, folder_of, plan, status, with_parents
-    from fitnets.wandb_run import sync_command
+    from fitnets.store import ensure, folder_of, mark_version, status, with_parents
+    from fitnets.tracking.wandb import sync_command
 
-    if problems := check_config(cfg):
+    if problems := check(config.resolved, arm_names()):
         raise ConfigError(problems)
     console = Console(highlight=False, soft_wrap=True, markup=False)  # logger=[csv,wandb] is no markup
-    if cfg["stage"]["name"] == "positions":
-        from fitnets.positions import with_pairs
-
-        cfg = with_pairs(cfg, console.print)
-    runs_dir, named = Path(cfg["runs_dir"]), plan(cfg)
-    tell(named, runs_dir)
+    commands = commands_of(config, console.print)
+    of_arms = {command.name: command.config for command in commands}
+    if problems := list(dict.fromkeys(p for each in of_arms.values() for p in check(each.resolved))):
+        raise ConfigError(problems)
+    plans = [plan(command.config, command.arm) for command in commands]
+    runs_dir, named = Path(config["runs_dir"]), [run for runs in plans for run in runs]
+    options.on_plan(commands, plans, runs_dir)
     runs = with_parents(named)
-    again = {r.fingerprint for r in named} if cfg["fresh"] else set()
+    again = {r.fingerprint for r in named} if config["fresh"] else set()
     states = {r.fingerprint: "missing" if r.fingerprint in again else status(r, runs_dir) for r in runs}
     to_train = [r for r in runs if states[r.fingerprint] != "done"]
-    if to_train and (problems := check_nets(cfg)):
+    if to_train and (problems := problems_before_training(commands, plans, to_train)):
         raise ConfigError(problems)
-    # kept in every run's config.yaml, where it decides nothing; a script that calls this has set its own
-    cfg = cfg | {"trainer": {"command": shlex.join(["python", "run.py", *overrides])} | cfg["trainer"]}
     say_plan(console, runs, states, runs_dir)
-    if cfg["dry_run"]:
+    if config["dry_run"]:
         return None
 
+    mark_version(runs_dir, console.print)
     results = {}
     try:
         for r in runs:
             number = to_train.index(r) + 1 if r in to_train else len(to_train)
             label = f"[{number}/{len(to_train)}] {r}"
-            train_here = trainer_for(cfg, label, console, watch)
+            train_here = trainer_for(config, label, console, options)
             result, new = ensure(r, runs_dir, train_here, r.fingerprint in again, console.print)
             results[r.fingerprint] = result
             if new:
                 console.print(f"{label}: {one_line(result)}")
     finally:
-        if not brief and (upload := sync_command([folder_of(r, runs_dir) for r in to_train])):
+        if not options.brief and (upload := sync_command([folder_of(r, runs_dir) for r in to_train])):
             console.print(f"W&B runs are offline; to upload them: {upload}")
     if not to_train:
         console.print("Nothing to train: every stage was done before (fresh=true trains again).")
 
-    if cfg["stage"]["name"] in ("compare", "controls"):
-        if brief:  # the sweep's own table has a row for each arm
-            return None
-        from fitnets.report.compare import report
-
-        report(cfg, named, results, runs_dir, console, overrides)
-        return None
-    if cfg["stage"]["name"] == "positions":
-        from fitnets.positions import report as report_positions
-
-        return report_positions(cfg, named, runs_dir, console, overrides)
-    result = results[named[-1].fingerprint]
-    if not brief:
-        console.print(summary(named[-1], result, runs_dir, overrides))
-    elif named[-1] not in to_train:
-        console.print(f"{named[-1]}: {one_line(result)}")
+    if "commands" in config["stage"]:  # of a sweep's job, the sweep's own table has a row for each
+        return None if options.brief else report(config, commands, plans, console, options.words)
+    last, result = named[-1], results[named[-1].fingerprint]
+    if "score" in result:
+        result["score"]["agreement"] = curriculum.agreements(folder_of(last, runs_dir), last.net_name)
+    if not options.brief:
+        console.print(summary(last, result, runs_dir, list(options.words)))
+    elif last not in to_train:
+        console.print(f"{last}: {one_line(result)}")
     return result["validation"].get("accuracy")
 
 
-def trainer_for(cfg: dict[str, Any], label: str, console: Any, watch: Callable[[Any], list[Any]]) -> Any:
+def problems_before_training(commands: list[Any], plans: list[list[Any]], to_train: list[Any]) -> list[str]:
+    """What data, networks, layers and devices have against what is to be trained, each command by its own config."""
+    from fitnets.store import with_parents
+    from fitnets.training.preflight import problems_with
+
+    missing, found = {run.fingerprint for run in to_train}, []
+    for command, named in zip(commands, plans, strict=True):
+        runs = [run for run in with_parents(named) if run.fingerprint in missing]
+        missing -= {run.fingerprint for run in runs}
+        found += problems_with(command.config, runs) if runs else []
+    return list(dict.fromkeys(found))
+
+
+def report(
+    config: Any, commands: list[Any], plans: list[list[Any]], console: Any, words: Sequence[str]
+) -> float | None:
+    """The table, the plot and the page of a list of commands; the validation accuracy of the chosen row."""
+    from fitnets.report.table import Entry, Report, write
+    from fitnets.store import folder_of
+
+    runs_dir, stage = Path(config["runs_dir"]), config["stage"]
+    last = [[run for run in runs if run.tested][-1] for runs in plans]
+    entries = [
+        Entry(command.at, folder_of(run, runs_dir), command.name) for command, run in zip(commands, last, strict=True)
+    ]
+    key = hashlib.sha256("".join(sorted(run.fingerprint for run in last)).encode()).hexdigest()[:10]
+    name = f"{stage['name']}-{config['student']['name']}-{config['dataset']['name']}-{key}"
+    labels = "" if config["dataset"]["labels"] == "all" else f", {config['dataset']['labels']} labels"
+    nets = f"{config['student']['name']} from {config['teacher']['name']} on {config['dataset']['name']}"
+    rows = write(
+        Report(
+            folder=runs_dir / "reports" / name,
+            title="" if stage["fixed"] else f"{stage['title']}, {nets}{labels}",
+            command=shlex.join(["python", "run.py", *words]),
+            entries=entries,
+            fixed=stage["fixed"],
+            ranked=not stage["fixed"],
+        ),
+        console,
+    )
+    if stage["fixed"]:  # nothing was chosen
+        return None
+    return next((row.validation_accuracy for row in rows if row.chosen), None)
+
+
+def trainer_for(config: Any, label: str, console: Any, options: Options) -> Any:
     """A function that trains one run; torch and Lightning are imported when it is called."""
+    command = shlex.join(["python", "run.py", *options.words])
+    trainer = {"command": command} | config["trainer"]  # kept in every run's config.yaml; decides nothing
 
     def train_here(run: Any, folder: Path, parents: dict[str, Path]) -> None:
         import torch
 
-        from fitnets.loggers import started
-        from fitnets.report.progress import StageProgress
-        from fitnets.train import train
+        from fitnets.tracking.loggers import started
+        from fitnets.training.engine import train
+        from fitnets.training.processes import Training, train_on_ranks
+        from fitnets.training.progress import StageProgress
 
-        chosen = cfg["logger"] if run.stage != "score" else {}  # a score trains nothing and has no epochs to log
-        if cfg["trainer"]["devices"] > 1 and run.stage != "score":
-            from fitnets.ranks import train_on_ranks
-
-            return train_on_ranks(run, folder, parents, cfg["trainer"], label, chosen)
-        if cfg["trainer"]["threads"]:
-            torch.set_num_threads(cfg["trainer"]["threads"])
-        with started(run, folder, parents, chosen, console.print) as loggers:
-            train(run, folder, parents, cfg["trainer"], [StageProgress(console, label), *watch(run)], loggers)
+        loggers = config["logger"] if run.trains != "score" else {}  # a score has no epochs to log
+        if trainer["devices"] > 1 and run.trains != "score":
+            train_on_ranks(Training(run, folder, parents, trainer, label, loggers))
+            return
+        if trainer["threads"]:
+            torch.set_num_threads(trainer["threads"])
+        with started(run, folder, parents, loggers, console.print) as active:
+            callbacks = [StageProgress(console, label), *options.callbacks(run)]
+            train(run, folder, parents, trainer, callbacks, loggers=active)
 
     return train_here
 
 
-if __name__ == "__main__":
+def start() -> int:
+    """The command line: exit code 0, 1 where a job of a sweep has failed, 2 where the config has a problem."""
+    from fitnets.config import ConfigError
+    from fitnets.config.composing import one_line_errors
+
     code = 0
     try:
-        main()
+        with one_line_errors(sys.argv[1:]):
+            main()
+    except ConfigError as error:
+        refused.append(error)
     finally:  # a sweep's table comes also when Hydra has given up
         if folder := getattr(sys.modules.get("fitnets.sweep"), "launched", None):
             from fitnets.report.sweep import finish
 
             code = finish(folder)
-    sys.exit(code or (2 if refused else 0))
+    for problem in refused:
+        print(problem, file=sys.stderr)
+    return 2 if refused else code
+
+
+if __name__ == "__main__":
+    sys.exit(start())

@@ -1,18 +1,21 @@
-"""From config to objects: the one place that turns a `_target_` into what it names, and hashes its source.
+"""From config to objects: the one place that turns a `_target_` into what it names, and finds its source.
 
 A component is one Python file (or function) and one YAML with its dotted path under `_target_`.
 """
 
 import ast
 import functools
-import hashlib
-import importlib.util
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
+
+
+def resolve(target: str) -> Any:
+    """What a dotted path names."""
+    return pkgutil.resolve_name(target)
 
 
 def build(spec: Mapping[str, Any], *args: Any, **runtime: Any) -> Any:
@@ -23,7 +26,7 @@ def build(spec: Mapping[str, Any], *args: Any, **runtime: Any) -> Any:
 def builder(spec: Mapping[str, Any]) -> Callable[..., Any]:
     """What `_target_` names, with the other keys of `spec` filled in: for what is called at every update."""
     options = {key: value for key, value in spec.items() if key != "_target_"}
-    return functools.partial(pkgutil.resolve_name(spec["_target_"]), **options)
+    return functools.partial(resolve(spec["_target_"]), **options)
 
 
 def targets(spec: Any) -> Iterator[str]:
@@ -36,11 +39,11 @@ def targets(spec: Any) -> Iterator[str]:
 
 
 def is_library(target: str) -> bool:
-    """Whether `target` comes from Python itself or an installed package, whose source is not hashed."""
+    """Whether `target` comes from Python itself or an installed package, not from this one or the user's files."""
     package = target.partition(".")[0]
-    found = _spec(package)
     if package in sys.stdlib_module_names:
         return True
+    found = _spec(package)
     if package == "fitnets" or found is None:
         return False
     places = [found.origin or "", *(found.submodule_search_locations or [])]
@@ -54,27 +57,16 @@ def problem_with(target: str) -> str | None:
         return f"{target!r} is no dotted path; write package.module.name"
     if is_library(target):
         return None
-    path = _file_of(module)
+    path = file_of(module)
     if path is None:
-        return f"there is no module {module!r}; a component needs one Python file and a YAML that names it"
+        return f"there is no module {module!r}; a component is in a Python file (is its folder on PYTHONPATH?)"
     names = _top_level_names(ast.parse(path.read_text()))
     return None if name in names else f"{path.name} defines no {name!r}; it has: {', '.join(sorted(names))}"
 
 
 @functools.cache
-def source_hash(target: str) -> str:
-    """Hash of the file that defines `target` and of every file that it imports, libraries left out."""
-    todo, seen = [target.rpartition(".")[0]], {}
-    while todo:
-        module = todo.pop()
-        path = None if is_library(module) else _file_of(module)
-        if path is not None and path not in seen:
-            seen[path] = hashlib.sha256(path.read_bytes()).hexdigest()
-            todo += _imported(ast.parse(path.read_text()), module, path)
-    return hashlib.sha256("".join(sorted(seen.values())).encode()).hexdigest()
-
-
-def _file_of(module: str) -> Path | None:
+def file_of(module: str) -> Path | None:
+    """The file of a module, found without importing it; None where there is none."""
     found = _spec(module)
     return Path(found.origin) if found and found.origin and found.origin.endswith(".py") else None
 
@@ -99,26 +91,3 @@ def _top_level_names(tree: ast.Module) -> set[str]:
         elif isinstance(node, ast.Import | ast.ImportFrom):
             names |= {alias.asname or alias.name for alias in node.names}
     return names
-
-
-def _imported(tree: ast.Module, module: str, path: Path) -> Iterator[str]:
-    """Names of the modules that a file may import: `from a import b` may mean a or a.b."""
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    for node in _walked(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                base = importlib.util.resolve_name("." * node.level + base, package)
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
-
-
-def _walked(node: ast.AST) -> Iterator[ast.AST]:
-    """The nodes below, without what stands under `if TYPE_CHECKING:`, which is for readers and never run."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
-            child = ast.Module(child.orelse, [])
-        yield child
-        yield from _walked(child)

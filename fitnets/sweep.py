@@ -16,7 +16,7 @@ import shutil
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,14 @@ from filelock import FileLock, Timeout
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from fitnets.check import ConfigError
-from fitnets.runs import Run, folder_of
+from fitnets.commands import Command
+from fitnets.config import ConfigError
+from fitnets.report.sweep import SEEDS, swept
+from fitnets.store import Run, folder_of, with_parents
 
 # As in run.py, here for the jobs in processes of their own, which import this file before they compose.
 warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
-SEEDS = ("seed", "teacher_seed", "split_seed")  # keys that a table averages over
 ONE_PROCESS = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 EXTRAS = {
     "hydra_joblib_launcher": "pip install hydra-joblib-launcher, or pip install 'fitnets[sweep]'",
@@ -110,16 +111,6 @@ def expanded(words: list[str]) -> list[list[str]]:
     return BasicSweeper.split_arguments(parser.parse_overrides(words), None)[0]
 
 
-def swept(jobs: list[list[str]]) -> list[str]:
-    """The keys in which jobs differ, in the order in which they were typed."""
-    values: dict[str, set[str]] = {}
-    for words in jobs:
-        for word in words:
-            key, _, value = word.partition("=")
-            values.setdefault(key.lstrip("+"), set()).add(value)
-    return [key for key, seen in values.items() if len(seen) > 1]
-
-
 # --------------------------------------------------------------------------------------------- a job
 
 
@@ -128,25 +119,23 @@ class Job:
 
     def __init__(self, folder: Path, number: int, overrides: list[str]):
         self.folder = folder
-        self.facts: dict[str, Any] = {"number": number, "overrides": overrides, "status": "running", "runs": []}
+        self.record: dict[str, Any] = {"number": number, "overrides": overrides, "status": "running", "runs": []}
 
-    def names(self, runs: list[Run], runs_dir: Path) -> None:
-        """Note what the job's command names, when it is planned."""
-        self.facts["runs"] = [described(run, runs_dir) for run in runs]
+    def name_runs(self, commands: Sequence[Command], plans: Sequence[Sequence[Run]], runs_dir: Path) -> None:
+        """Note the last run of each command of the job, when they are planned."""
+        pairs = zip(commands, plans, strict=True)
+        self.record["runs"] = [described(command, runs[-1], runs_dir) for command, runs in pairs]
         self.write(status="running")
 
     def write(self, **changed: Any) -> None:
-        self.facts |= changed
-        write(self.folder / "job.json", self.facts)
+        self.record |= changed
+        write(self.folder / "job.json", self.record)
 
 
-def described(run: Run, runs_dir: Path) -> dict[str, Any]:
-    """What a table needs to know of a run and result.json does not hold."""
-    hint = run.parents.get("hint", run)
-    layers = [hint.spec["hint"][f"{role}_layer"] for role in ("teacher", "student")] if "hint" in hint.spec else None
-    found = {"folder": str(folder_of(run, runs_dir)), "stage": run.stage, "arm": run.column, "hint": layers}
-    parents = {role: str(folder_of(parent, runs_dir)) for role, parent in run.parents.items()}
-    return found | {"fingerprint": run.fingerprint, "seed": run.seed, "parents": parents}
+def described(command: Command, run: Run, runs_dir: Path) -> dict[str, Any]:
+    """What a sweep's table needs to know of a command: what tells it from others, its last run and those before."""
+    *before, last = [str(folder_of(each, runs_dir)) for each in with_parents([run])]
+    return {"at": command.at, "folder": last, "before": before}
 
 
 @contextmanager
@@ -170,9 +159,19 @@ def as_job(folder: Path, number: int, overrides: list[str]) -> Iterator[Job]:
         where.write_text(traceback.format_exc())
         first = next(iter(str(error).splitlines()), "")
         job.write(status="failed", reason=f"{type(error).__name__}: {first}", traceback=str(where))
-        print(f"{label} failed: {job.facts['reason']} (traceback: {where})", file=sys.stderr)
+        print(f"{label} failed: {job.record['reason']} (traceback: {where})", file=sys.stderr)
     else:
         job.write(status="done")
+
+
+def with_share(config: Any, launcher: Mapping[str, Any], number: int) -> Any:
+    """The config of a sweep's job, with its share of the machine where jobs run side by side."""
+    trainer = config["trainer"]
+    if trainer["devices"] != 1:  # where the trainer itself is swept over
+        raise ConfigError([ONE_DEVICE.format(trainer["devices"])])
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = shares(launcher, number, cores)
+    return config.changed({f"trainer.{key}": share[key] for key in share if trainer[key] is None})
 
 
 def shares(launcher: Mapping[str, Any], number: int, cores: int) -> dict[str, int | None]:
@@ -195,24 +194,9 @@ def shares(launcher: Mapping[str, Any], number: int, cores: int) -> dict[str, in
 # ------------------------------------------------------------------------------------ what is on disk
 
 
-def write(path: Path, facts: Mapping[str, Any]) -> None:
+def write(path: Path, record: Mapping[str, Any]) -> None:
     """Whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(facts, indent=2) + "\n")
+    partial.write_text(json.dumps(record, indent=2) + "\n")
     os.replace(partial, path)
-
-
-def read_jobs(folder: Path) -> list[dict[str, Any]]:
-    """What came of every job of a sweep, by number; one that never started or was killed is a failure."""
-    planned = json.loads((folder / "sweep.json").read_text())["jobs"]
-    jobs: dict[int, dict[str, Any]] = {}
-    for path in folder.glob("*/job.json"):
-        facts = json.loads(path.read_text())
-        if facts["status"] == "running":
-            facts |= {"status": "failed", "reason": "it was stopped before it ended"}
-        jobs[facts["number"]] = facts
-    for number, overrides in enumerate(planned):
-        never = {"status": "failed", "reason": "it was never started", "runs": []}
-        jobs.setdefault(number, {"number": number, "overrides": overrides} | never)
-    return [jobs[number] for number in sorted(jobs)]

@@ -1,0 +1,182 @@
+"""What a command line means: the config that its words make, and the list of commands that a comparison is.
+
+An arm is what you would type: a stage's name, or a file in conf/arm with a title and overrides. compare, controls and
+positions are lists of such commands; the same code plans, executes and reports them all. Beside run.py and sweep.py the
+only file that knows Hydra.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from fitnets.config import ConfigError
+from fitnets.config.composing import hydra_problem
+from fitnets.store import NO_CURRICULUM, Arm
+
+CONF = Path(__file__).parent.parent / "conf"
+ORDER_TITLES = {
+    "iid": "i.i.d.",
+    "random": "random order",
+    "hard_to_easy": "hard to easy",
+    "easy_to_hard": "easy to hard",
+}
+
+
+class Config(Mapping[str, Any]):
+    """The config that words make, its references to other keys filled in; and the same with other values."""
+
+    def __init__(self, node: DictConfig, words: Sequence[str]):
+        self.node = node
+        self.words = tuple(words)  # what was typed, less the flags
+
+    @cached_property
+    def resolved(self) -> dict[str, Any]:
+        try:
+            return OmegaConf.to_container(self.node, resolve=True)  # type: ignore[return-value]
+        except OmegaConfBaseException as error:
+            raise hydra_problem(error, self.words) from error
+
+    def __getitem__(self, key: str) -> Any:
+        return self.resolved[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.resolved)
+
+    def __len__(self) -> int:
+        return len(self.resolved)
+
+    def changed(self, values: Mapping[str, Any]) -> "Config":
+        """With these values at dotted keys; what refers to them follows."""
+        node = self.node.copy()
+        with open_dict(node):
+            for key, value in values.items():
+                OmegaConf.update(node, key, value, merge=False, force_add=True)
+        return Config(node, self.words)
+
+    def at_stage(self, name: str) -> "Config":
+        """With another stage, and what that stage's file says of other keys."""
+        if self["stage"]["name"] == name:
+            return self
+        node = self.node.copy()
+        with open_dict(node):
+            node.pop("stage")
+            return Config(OmegaConf.merge(node, _stage_file(name)), self.words)  # type: ignore[arg-type]
+
+
+def compose(name: str, words: Sequence[str] = ()) -> DictConfig:
+    """A file of conf/ (or of the user's --config-dir) as these words make it, also where Hydra has no main."""
+    if not GlobalHydra.instance().is_initialized():
+        hydra.initialize_config_dir(str(CONF), version_base="1.3")
+    return hydra.compose(name, list(words))
+
+
+@cache
+def _stage_file(name: str) -> DictConfig:
+    """What a stage's file says, of the stage and of other keys: the same for every arm and seed of a list."""
+    return compose(f"stage/{name}")
+
+
+@dataclass(frozen=True)
+class Command:
+    """One of a list: the config that it means, its arm, and what tells it from the others in a table."""
+
+    config: Config
+    arm: Arm  # whose name its runs bear
+    name: str  # of its row in a file
+    at: dict[str, str] = field(default_factory=dict)
+
+
+def composed(words: Sequence[str]) -> Config:
+    """The config of `python run.py WORDS`."""
+    return Config(compose("config", words), words)
+
+
+def arm_names() -> set[str]:
+    """What may stand in `stage.arms`: the stages and the arms, the user's own too."""
+    loader = GlobalHydra.instance().config_loader()
+    return {*loader.get_group_options("stage"), *loader.get_group_options("arm")}
+
+
+def commands_of(config: Config, say: Callable[[str], None]) -> list[Command]:
+    """The commands that a config means: its own, or the list of its stage."""
+    from fitnets.components import resolve
+
+    stage = config["stage"]
+    if "commands" in stage:
+        return resolve(stage["commands"])(config, say)
+    return [Command(config, Arm(stage["name"], stage["title"]), stage["name"])]
+
+
+def arm_config(config: Config, name: str) -> tuple[Config, Arm]:
+    """What `python run.py` would make of the words typed so far with the arm in the place of the stage."""
+    words = [word for word in config.words if re.split(r"[.=]", word.lstrip("+~"))[0] not in ("stage", "sweep")]
+    overrides, title = [f"stage={name}"], None
+    if name in GlobalHydra.instance().config_loader().get_group_options("arm"):
+        file: Any = OmegaConf.to_container(compose(f"arm/{name}"))
+        overrides, title = file["arm"]["overrides"], file["arm"]["title"]
+    node = compose("config", [*words, *overrides])
+    own = compose(f"stage/{node.stage.name}").stage  # an experiment may speak of the comparison's own keys
+    with open_dict(node):
+        node.stage = {key: node.stage._get_node(key) for key in own}
+    found = Config(node, words)
+    if not gives_student(found):
+        raise ConfigError([f"{name} is no arm: it gives no trained student to compare; type a stage that does, as kd"])
+    return found, Arm(name, title or found["stage"]["title"])
+
+
+def gives_student(config: Config) -> bool:
+    """Whether the last training of a stage gives a whole student, which is tested."""
+    last = config.at_stage(config["stage"].get("steps", [config["stage"]["name"]])[-1])["stage"]
+    return last.get("trains") == "student" and last["tested"]
+
+
+def compare(config: Config, say: Callable[[str], None]) -> list[Command]:
+    """Every arm of `stage.arms` for every one of `seeds`."""
+    arms = [arm_config(config, name) for name in config["stage"]["arms"]]
+    titles = [arm.title for _, arm in arms]
+    found = []
+    for seed in config["seeds"]:
+        for of_arm, arm in arms:
+            alone = titles.count(arm.title) == 1
+            row = arm.title if alone else f"{arm.title} ({arm.name})"
+            found.append(Command(of_arm.changed({"seed": seed}), arm, arm.name, {"arm": row}))
+    return found
+
+
+def controls(config: Config, say: Callable[[str], None]) -> list[Command]:
+    """`stage.arm` without curriculum and in each order of `stage.orders` at the same pacing, for every seed."""
+    of_arm, arm = arm_config(config, config["stage"]["arm"])
+    orders = config["stage"]["orders"]
+    scored = bool({"easy_to_hard", "hard_to_easy"} & {*orders})
+    dynamic = config["curriculum"]["score"]["needs"] == "current_loss"
+    of_order: dict[str, dict[str, Any]] = {"iid": {"curriculum": NO_CURRICULUM}}
+    for order in orders:
+        # a random order has no score of its own, and shows the tenths of the ordered ones'
+        figures = order == "random" and scored and not dynamic
+        values = {"curriculum.order": {"name": order}, "curriculum.figures": figures}
+        of_order.setdefault(order, values)
+    return [
+        Command(of_arm.changed(of_order[order] | {"seed": seed}), arm, order, {"arm": ORDER_TITLES[order]})
+        for seed in config["seeds"]
+        for order in orders
+    ]
+
+
+def positions(config: Config, say: Callable[[str], None]) -> list[Command]:
+    """`stage.arm` for every pair of a teacher's and a student's layer that a regressor fits, and for every seed."""
+    from fitnets.positions import pairs_of
+
+    of_arm, arm = arm_config(config, config["stage"]["arm"])
+    found = []
+    for pair in pairs_of(config, say):
+        layers = dict(zip(("hint.teacher_layer", "hint.student_layer"), map(str, pair), strict=True))
+        found += [Command(of_arm.changed(layers | {"seed": seed}), arm, arm.name, layers) for seed in config["seeds"]]
+    return found
