@@ -2,8 +2,7 @@
 
 import torch
 
-from fitnets.data.images import Images, class_balanced, without
-from fitnets.seeds import derive
+from fitnets.data.images import Images, with_test_part
 
 
 def digits(split_seed: int, test_fraction: float) -> Images:
@@ -13,7 +12,4 @@ def digits(split_seed: int, test_fraction: float) -> Images:
     bunch = load_digits()
     images = torch.tensor(bunch.images, dtype=torch.uint8).unsqueeze(1)
     labels = torch.tensor(bunch.target, dtype=torch.int64)
-    test = class_balanced(labels, round(test_fraction * len(labels)), derive(split_seed, "test"))
-    train = without(len(labels), test)
-    names = tuple(str(name) for name in bunch.target_names)
-    return Images(images[train], labels[train], images[test], labels[test], names)
+    return with_test_part(images, labels, tuple(map(str, bunch.target_names)), test_fraction, split_seed)

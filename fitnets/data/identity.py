@@ -5,6 +5,8 @@ import hashlib
 import re
 from pathlib import Path
 
+from fitnets.fingerprint import file_hash
+
 
 def is_folder(path: str) -> bool:
     return Path(path).expanduser().is_dir()
@@ -26,10 +28,9 @@ def content(path: str) -> str:
         return path
     root, digest = Path(path).expanduser(), hashlib.sha256()
     for file in sorted(root.rglob("*")):
-        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(root).parts):
-            digest.update(str(file.relative_to(root)).encode())
-            with open(file, "rb") as opened:
-                digest.update(hashlib.file_digest(opened, "sha256").digest())
+        inside = file.relative_to(root)
+        if file.is_file() and not any(name.startswith(".") for name in inside.parts):
+            digest.update(str(inside).encode() + bytes.fromhex(file_hash(file)))
     return digest.hexdigest()
 
 

@@ -10,9 +10,7 @@ from torch import Tensor
 from fitnets.components import build
 from fitnets.seeds import derive
 
-NOT_THE_SOURCE = (  # of a dataset's keys
-    *("name", "val_fraction", "val_split", "labels", "label_noise", "content", "score_path"),
-)
+NOT_OPTIONS = ("name", "val_fraction", "val_split", "labels", "label_noise", "content", "score_path")  # of a dataset
 
 
 @dataclass(frozen=True)
@@ -72,13 +70,23 @@ def without(count: int, taken: Tensor) -> Tensor:
     return left.nonzero().flatten()
 
 
+def with_test_part(
+    images: Tensor, labels: Tensor, class_names: tuple[str, ...], test_fraction: float, split_seed: int
+) -> Images:
+    """A data set without a test part: `test_fraction` of it is held out, class-balanced, drawn with `split_seed`."""
+    test = class_balanced(labels, round(test_fraction * len(labels)), derive(split_seed, "test"))
+    train = without(len(labels), test)
+    return Images(images[train], labels[train], images[test], labels[test], class_names)
+
+
 def split(dataset: Mapping[str, Any], split_seed: int) -> tuple[Images, Tensor, Tensor]:
     """The data set that a config describes, and the indices of its train and validation parts, (N,) each.
 
     Validation is `val_fraction` of the training file: `val_split` balanced (class-balanced, drawn with
     `split_seed`, the default) or last (its last images, as in the paper's 40k/10k and 50k/10k).
     """
-    images = build({key: value for key, value in dataset.items() if key not in NOT_THE_SOURCE}, split_seed=split_seed)
+    options = {key: value for key, value in dataset.items() if key not in NOT_OPTIONS}
+    images = build(options, split_seed=split_seed)
     total, held_out = len(images.labels), round(dataset["val_fraction"] * len(images.labels))
     if dataset.get("val_split", "balanced") == "last":
         val = torch.arange(total - held_out, total)

@@ -1,14 +1,14 @@
-"""Preprocessing by name: functions fitted on training images that map a uint8 batch to what the networks see.
+"""Preprocessing: functions `fit(batches, **options)` that give a Preprocess; none ever sees test images.
 
-Each is called as `fit(parts, **options)`, where `parts()` gives the training images again and again, uint8
-(n, C, H, W) at a time (they may not fit in memory as floats), and gives a Preprocess; none ever sees test images.
+`batches()` gives the training images again and again, uint8 (n, C, H, W) at a time (they may not fit in memory as
+floats).
 """
 
 import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,10 @@ from fitnets.components import build
 
 @dataclass(frozen=True)
 class Preprocess:
-    """uint8 (B, C, H, W) -> float32 of the same shape. Its tensors are what a loaded student needs to repeat it."""
+    """uint8 (B, C, H, W) -> float32 of the same shape."""
 
     kind: str  # "standardise" or "gcn_zca"
-    tensors: dict[str, Tensor]
+    tensors: dict[str, Tensor]  # what a loaded student needs to repeat it
     scale: float = 1.0
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -35,18 +35,17 @@ class Preprocess:
         return (flat @ self.tensors["zca"]).view_as(x) if "zca" in self.tensors else flat.view_as(x)
 
     def to(self, device: torch.device) -> "Preprocess":
-        moved = {name: tensor.to(device) for name, tensor in self.tensors.items()}
-        return Preprocess(self.kind, moved, self.scale)
+        return replace(self, tensors={name: tensor.to(device) for name, tensor in self.tensors.items()})
 
 
-Parts = Callable[[], Iterable[Tensor]]
+Batches = Callable[[], Iterable[Tensor]]
 
 
-def standardise(parts: Parts) -> Preprocess:
+def standardise(batches: Batches) -> Preprocess:
     """Mean 0 and spread 1 for each channel over the images."""
     count, total, squares = 0, torch.zeros(()), torch.zeros(())
-    for part in parts():
-        x = part.double()
+    for batch in batches():
+        x = batch.double()
         count, total = count + x[:, 0].numel(), total + x.sum((0, 2, 3), keepdim=True)
         squares = squares + x.square().sum((0, 2, 3), keepdim=True)  # of whole numbers: exact
     mean = total / count
@@ -61,22 +60,22 @@ def contrast_normalised(flat: Tensor, scale: float) -> Tensor:
     return scale * flat / torch.where(norms < 1e-8, torch.ones_like(norms), norms)
 
 
-def gcn_zca(parts: Parts, scale: float = 55.0, filter_bias: float = 0.1, zca: bool = True) -> Preprocess:
+def gcn_zca(batches: Batches, scale: float = 55.0, filter_bias: float = 0.1, zca: bool = True) -> Preprocess:
     """Global contrast normalisation, then ZCA whitening: the paper's CIFAR preprocessing.
 
     W = V diag((eigenvalues + filter_bias)^-1/2) V^T of the images' covariance (paper section 3.1; pylearn2
     make_cifar10_gcn_whitened.py). `zca=false` stops after contrast normalisation and the mean.
     """
-    n, features = 0, next(iter(parts()))[0].numel()
+    n, features = 0, next(iter(batches()))[0].numel()
     total, second = torch.zeros(features, dtype=torch.float64), torch.zeros(features, features)
-    for part in parts():
-        n += len(part)
-        total += contrast_normalised(part.flatten(1).float(), scale).double().sum(0)
+    for batch in batches():
+        n += len(batch)
+        total += contrast_normalised(batch.flatten(1).float(), scale).double().sum(0)
     mean = (total / n).float()
     if not zca:
         return Preprocess("gcn_zca", {"mean": mean}, scale)
-    for part in parts():
-        centred = contrast_normalised(part.flatten(1).float(), scale) - mean
+    for batch in batches():
+        centred = contrast_normalised(batch.flatten(1).float(), scale) - mean
         second += centred.T @ centred
     values, vectors = torch.linalg.eigh((second / n).double())
     whiten = (vectors * (values.clamp(min=0) + filter_bias).rsqrt()) @ vectors.T
@@ -89,21 +88,20 @@ def fitted(spec: Mapping[str, Any], images: Tensor, index: Tensor, cache_dir: st
     Whitening takes a minute for 50,000 colour images, so its tensors are kept in `cache_dir` by what decided them.
     """
     options = {key: value for key, value in spec.items() if key not in ("name", "fit_on")}
+    batch_size = max(1, min(4096, 2**22 // images[0].numel()))  # a batch takes 32 MiB in double precision
 
-    rows = max(1, min(4096, 2**22 // images[0].numel()))  # a part takes 32 MiB in double precision
-
-    def parts() -> Iterable[Tensor]:
-        return (images[part] for part in index.split(rows))
+    def batches() -> Iterable[Tensor]:
+        return (images[rows] for rows in index.split(batch_size))
 
     if cache_dir is None or images[0].numel() < 1024 or "zca" not in options["_target_"]:
-        return build(options, parts)
+        return build(options, batches)
     digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
-    for part in parts():
-        digest.update(part.numpy().tobytes())
+    for batch in batches():
+        digest.update(batch.numpy().tobytes())
     file = Path(cache_dir).expanduser() / f"zca-{digest.hexdigest()[:16]}.safetensors"
     if file.exists():
         return Preprocess("gcn_zca", load_file(file), options.get("scale", 55.0))
-    preprocess = build(options, parts)
+    preprocess = build(options, batches)
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(f".{os.getpid()}.partial")
     save_file(preprocess.tensors, partial)

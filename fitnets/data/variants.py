@@ -11,7 +11,9 @@ def variants_of(augment: Mapping[str, Any]) -> int | None:
     """
     if augment.get("variants"):
         return augment["variants"]
-    return None if augment["crop"] else 2 if augment["flip"] else 1
+    if augment["crop"]:
+        return None
+    return 2 if augment["flip"] else 1
 
 
 def how_answered(answers: str, augment: Mapping[str, Any]) -> str:

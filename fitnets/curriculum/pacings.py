@@ -11,28 +11,30 @@ import math
 from collections.abc import Sequence
 
 
-def root(update: int, updates: int, batches_per_epoch: int, start: float, full_at: float, power: float = 1.0) -> float:
+def root(
+    update: int, updates: int, batches_per_epoch: int, *, start: float, full_at: float, power: float = 1.0
+) -> float:
     """start + (1 - start) (t / (full_at T))^power: linear with power 1, quadratic with 2, a root with 1/2."""
     return start + (1 - start) * _done(update, updates, full_at) ** power
 
 
-def exponential(update: int, updates: int, batches_per_epoch: int, start: float, full_at: float) -> float:
+def exponential(update: int, updates: int, batches_per_epoch: int, *, start: float, full_at: float) -> float:
     """start + (1 - start) (e^(10 done) - 1) / (e^10 - 1): slow, then fast."""
     return start + (1 - start) * math.expm1(10 * _done(update, updates, full_at)) / math.expm1(10)
 
 
-def logarithmic(update: int, updates: int, batches_per_epoch: int, start: float, full_at: float) -> float:
+def logarithmic(update: int, updates: int, batches_per_epoch: int, *, start: float, full_at: float) -> float:
     """start + (1 - start) (1 + ln(done + e^-10) / 10): fast, then slow (at the end a hair above 1)."""
     return start + (1 - start) * (1 + 0.1 * math.log(_done(update, updates, full_at) + math.exp(-10)))
 
 
-def step(update: int, updates: int, batches_per_epoch: int, start: float, full_at: float) -> float:
+def step(update: int, updates: int, batches_per_epoch: int, *, start: float, full_at: float) -> float:
     """`start` until full_at of the training, then everything."""
     return 1.0 if update >= full_at * updates else start
 
 
 def exponential_fixed(
-    update: int, updates: int, batches_per_epoch: int, start: float, increase: float, every: float
+    update: int, updates: int, batches_per_epoch: int, *, start: float, increase: float, every: float
 ) -> float:
     """start * increase^floor(update / L), L = `every` of the training."""
     enough = math.ceil(math.log(1 / start) / math.log(increase))  # steps after which all samples are in
@@ -40,18 +42,20 @@ def exponential_fixed(
 
 
 def exponential_varied(
-    update: int, updates: int, batches_per_epoch: int, start: float, increase: float, thresholds: Sequence[float]
+    update: int, updates: int, batches_per_epoch: int, *, start: float, increase: float, thresholds: Sequence[float]
 ) -> float:
     """start * increase^k, k the number of `thresholds` (parts of the training) that are passed."""
     return start * increase ** sum(update > threshold * updates for threshold in thresholds)
 
 
-def single_step(update: int, updates: int, batches_per_epoch: int, start: float, epochs: float) -> float:
+def single_step(update: int, updates: int, batches_per_epoch: int, *, start: float, epochs: float) -> float:
     """`start` for the first `epochs`, then everything, however long the training."""
     return 1.0 if update >= epochs * batches_per_epoch else start
 
 
-def competence(update: int, updates: int, batches_per_epoch: int, start: float, full_at: float, power: float) -> float:
+def competence(
+    update: int, updates: int, batches_per_epoch: int, *, start: float, full_at: float, power: float
+) -> float:
     """(done (1 - start^power) + start^power)^(1 / power): root-p competence; square-root competence with power 2."""
     return (_done(update, updates, full_at) * (1 - start**power) + start**power) ** (1 / power)
 

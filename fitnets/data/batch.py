@@ -1,13 +1,30 @@
-"""The order of samples: batch t is a pure function of (seed, t), so any run can be resumed anywhere, exactly."""
+"""What the networks are given at a step, and the order of samples: batch t is a pure function of (seed, t)."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from fitnets.seeds import derive
+
+UNLABELLED = -1  # a label that a training may not see
+
+
+class Batch(NamedTuple):
+    """One batch: sample ids (B,), images (B, C, H, W) float32 preprocessed, labels (B,) int64, variants (B,).
+
+    Labels that the student may not see are UNLABELLED (only in training, with `dataset.labels=N`). Ids count the
+    training file, so they name the same sample in every stage; in the test part they count it. `variant` says in which
+    of its countable variants a sample is shown: 0 as it is, 1 mirrored, or 0 to K - 1 with `augment.variants=K`.
+    """
+
+    ids: Tensor
+    x: Tensor
+    y: Tensor
+    variant: Tensor
 
 
 def per_epoch(samples: int, batch_size: int, given: int | None) -> int:
@@ -15,30 +32,25 @@ def per_epoch(samples: int, batch_size: int, given: int | None) -> int:
     return given or max(1, samples // batch_size)
 
 
+@dataclass(eq=False)
 class ShuffledBatches:
     """Batches of a pool of indices, shuffled anew in each pass over it, cut into epochs of equal length.
 
     Passes follow each other without a gap: no sample is dropped at the end of an epoch, and every batch is full.
-    The batch numbered t holds samples t * batch_size and following of that endless stream; `first` is the t at
-    which this training starts (a KD stage goes on where its hint stage ended). `fetch` turns (B,) indices and t
-    into a batch. Has `state_dict` and `load_state_dict`, which Lightning calls to resume in mid-epoch.
+    The batch numbered t holds samples t * batch_size and following of that endless stream. Has `state_dict` and
+    `load_state_dict`, which Lightning calls to resume in mid-epoch.
     """
 
-    def __init__(
-        self,
-        pool: Tensor,
-        batch_size: int,
-        batches_per_epoch: int,
-        seed: int,
-        fetch: Callable[[Tensor, int], Any],
-        first: int = 0,
-    ):
-        self.pool = pool
-        self.batch_size = min(batch_size, len(pool))
-        self.batches_per_epoch = batches_per_epoch
-        self.seed = seed
-        self.fetch = fetch
-        self.first = first
+    pool: Tensor
+    batch_size: int
+    batches_per_epoch: int
+    seed: int
+    fetch: Callable[[Tensor, int], Any]  # makes a batch of (B,) indices and t
+    _: KW_ONLY
+    first: int = 0  # the t at which this training starts (a KD stage goes on where its hint stage ended)
+
+    def __post_init__(self) -> None:
+        self.batch_size = min(self.batch_size, len(self.pool))
         self.done = 0  # batches given so far in this training
         self._shuffled = lru_cache(maxsize=2)(self._shuffle)
 
@@ -62,10 +74,10 @@ class ShuffledBatches:
             self.done += 1
             yield self.fetch(self.indices(t), t)
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         return {"done": self.done}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self.done = state["done"]
 
 
@@ -76,13 +88,12 @@ class EvalBatches:
     """
 
     def __init__(self, pool: Tensor, batch_size: int, fetch: Callable[[Tensor], Any], rank: int = 0, world: int = 1):
-        self.parts = pool.split(batch_size)
-        if world > 1:
-            self.parts = tuple(part[rank::world] for part in pool.tensor_split(len(self.parts)))
+        batches = pool.split(batch_size)
+        self.batches = batches if world == 1 else [part[rank::world] for part in pool.tensor_split(len(batches))]
         self.fetch = fetch
 
     def __len__(self) -> int:
-        return len(self.parts)
+        return len(self.batches)
 
     def __iter__(self) -> Iterator[Any]:
-        return (self.fetch(part) for part in self.parts)
+        return map(self.fetch, self.batches)
