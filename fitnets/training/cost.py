@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fitnets.layers import Shape, eval_mode
+from fitnets.models.layers import Shape, eval_mode
 
 
 def parameters(net: nn.Module) -> int:

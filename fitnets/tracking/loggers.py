@@ -1,4 +1,4 @@
-"""W&B and TensorBoard, beside the metrics.csv that every stage writes. One row an epoch feeds all of them.
+"""W&B and TensorBoard: they get the rows of metrics.csv, which every stage writes, one an epoch.
 
 Nothing here imports torch, Lightning, wandb or tensorboard before it is used.
 """
@@ -9,44 +9,63 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from fitnets.runs import Run
-from fitnets.wandb_run import WandbRun
+from fitnets.store import Run
+from fitnets.tracking.wandb import WandbRun
 
-LOGGERS = ("csv", "wandb", "tensorboard", "none")  # csv and none add nothing: metrics.csv is always written
-OBSERVED_SHARE = 0.01  # of the time, for figures beside the stage's own
+MEASURED_SHARE = 0.01  # of the time, for figures that the stage does not log itself
 
 
-class Logger(Protocol):
+class TensorBoard:
+    """Event files in the run's folder; a resumed stage writes them anew, whole."""
+
+    def __init__(self, folder: Path):
+        from torch.utils.tensorboard import SummaryWriter
+
+        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+        self.writer = SummaryWriter(str(folder / "tensorboard"))
+        self.epoch = 0
+
     def row(self, row: Mapping[str, float]) -> None:
         """An epoch's figures; `epoch` and `updates` are among them."""
+        self.epoch = int(row["epoch"])
+        for name, value in row.items():
+            self.writer.add_scalar(name, value, self.epoch)
 
     def end(self, figures: Mapping[str, float], result: Mapping[str, Any], media: Path) -> None:
         """The finished stage."""
+        import numpy as np
+        from PIL import Image
 
-    def close(self, exit_code: int) -> None: ...
+        for name, value in figures.items():
+            self.writer.add_scalar(name, value, self.epoch)
+        for path in sorted(media.glob("*.png")):
+            self.writer.add_image(f"media/{path.stem}", np.asarray(Image.open(path)), self.epoch, dataformats="HWC")
+
+    def close(self, exit_code: int) -> None:
+        self.writer.close()
 
 
 class Loggers:
     """The loggers of one stage. They see a resumed stage's epochs from the first one on."""
 
-    def __init__(self, loggers: list[Logger]):
+    def __init__(self, loggers: list[TensorBoard | WandbRun]):
         self.loggers = loggers
-        self.observe: Callable[[], dict[str, float]] = dict
+        self.measure: Callable[[], dict[str, float]] = dict
         self.began = time.monotonic()
         self.spent = self.price = 0.0
 
     def row(self, row: Mapping[str, float], new: bool = True) -> None:
-        """Hand on an epoch's row, with what `observe` finds where OBSERVED_SHARE of the time so far pays for it.
+        """Hand on an epoch's row, with what `measure` finds where MEASURED_SHARE of the time so far pays for it.
 
         A row that is not `new` was found before the stage was interrupted: its weights are gone.
         """
         if not self.loggers:
             return
         started, extra = time.monotonic(), {}
-        if new and self.spent + self.price <= OBSERVED_SHARE * (started - self.began):
-            extra = self.observe()
+        if new and self.spent + self.price <= MEASURED_SHARE * (started - self.began):
+            extra = self.measure()
             self.price = time.monotonic() - started
             self.spent += self.price
         for logger in self.loggers:
@@ -65,7 +84,7 @@ def started(
 
     In a training on several devices the first process logs alone.
     """
-    loggers: list[Logger] = []
+    loggers: list[TensorBoard | WandbRun] = []
     if os.environ.get("LOCAL_RANK", "0") == "0":
         if "tensorboard" in chosen:
             loggers.append(TensorBoard(folder))
@@ -90,34 +109,3 @@ def final_figures(result: Mapping[str, Any]) -> dict[str, float]:
     costs = {key: result[key] for key in ("params", "multiplications", "seconds")} | result["cost"]
     named = {f"headline/{name}": value for name, value in headline.items()}
     return named | {f"cost/{name}": value for name, value in costs.items()} | result["observed"]
-
-
-# ---------------------------------------------------------------------------------------- TensorBoard
-
-
-class TensorBoard:
-    """Event files in the run's folder; a resumed stage writes them anew, whole."""
-
-    def __init__(self, folder: Path):
-        from torch.utils.tensorboard import SummaryWriter
-
-        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
-        self.writer = SummaryWriter(str(folder / "tensorboard"))
-        self.epoch = 0
-
-    def row(self, row: Mapping[str, float]) -> None:
-        self.epoch = int(row["epoch"])
-        for name, value in row.items():
-            self.writer.add_scalar(name, value, self.epoch)
-
-    def end(self, figures: Mapping[str, float], result: Mapping[str, Any], media: Path) -> None:
-        import numpy as np
-        from PIL import Image
-
-        for name, value in figures.items():
-            self.writer.add_scalar(name, value, self.epoch)
-        for path in sorted(media.glob("*.png")):
-            self.writer.add_image(f"media/{path.stem}", np.asarray(Image.open(path)), self.epoch, dataformats="HWC")
-
-    def close(self, exit_code: int) -> None:
-        self.writer.close()

@@ -13,7 +13,8 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor
 
-from fitnets.collective import by_rank
+from fitnets.distributed import by_rank
+from fitnets.store import RESUMES_AT
 
 SHARE = 1 / 300  # of the time that saving may take
 TOGETHER = 50  # batches between two looks at the clock where ranks must agree to save
@@ -25,7 +26,7 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
 
     It saves every `checkpoint_seconds`, less often where saving is slow (0: after every update).
     A stage resumed from `last.ckpt` ends bit-equal: beside Lightning's own state it holds the history, the best
-    weights so far, torch's random state and the running means; the data order's position is kept by its loader.
+    weights so far, torch's random state and the running averages; the data order's position is kept by its loader.
     When it is saved has no influence on the result.
     """
 
@@ -39,7 +40,7 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
         self.best: dict[str, Any] | None = None  # rank, epoch, weights
         self.seconds_before = 0.0
         self.pause = 0.0
-        self.tell: Callable[[dict[str, float], bool], None] = lambda row, new: None  # other loggers, of each row
+        self.on_row: Callable[[dict[str, float], bool], None] = lambda row, new: None  # other loggers, of each row
         self._random_state: list[Tensor] | None = None
 
     # ------------------------------------------------------------------------------ during training
@@ -47,7 +48,7 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.started = self.saved = time.monotonic()
         for row in self.history:  # of a resumed stage: each start tells the whole of it
-            self.tell(row, False)
+            self.on_row(row, False)
         if self._random_state is not None:
             torch.set_rng_state(self._random_state[0])
             if len(self._random_state) > 1:
@@ -76,7 +77,7 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
                 trainer.should_stop = True
         if trainer.is_global_zero:
             self._write_row()
-        self.tell(self.history[-1], True)
+        self.on_row(self.history[-1], True)
         if trainer.current_epoch + 1 < (trainer.max_epochs or 0) and not trainer.should_stop:
             self._save_if_due(trainer)
 
@@ -90,6 +91,7 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
             trainer.save_checkpoint(partial)
             if trainer.is_global_zero:
                 os.replace(partial, self.folder / "last.ckpt")  # whole or not at all
+                (self.folder / RESUMES_AT).write_text(f"{len(self.history) + 1}\n")
             self.saved = time.monotonic()
             self.pause = (self.saved - now) / SHARE if self.checkpoint_seconds else 0.0
 
@@ -130,9 +132,8 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
             "best": self.best,
             "improved": list(self.improved),
             "seconds": self.seconds,
-            "ranks": by_rank({"random_state": random_state, "means": pl_module.means.state_dict()}),
+            "ranks": by_rank({"random_state": random_state, "averages": pl_module.averages.state_dict()}),
         }
-        checkpoint["resumes_at_epoch"] = len(self.history) + 1  # for who plans: see runs.resumes_at
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["recorder"]
@@ -140,10 +141,10 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
         self.best = state["best"]
         self.improved = tuple(state["improved"])
         self.seconds_before = state["seconds"]
-        ranks = state.get("ranks", [state])  # a stage that was half finished before there were ranks
+        ranks = state["ranks"]
         own = ranks[trainer.global_rank if len(ranks) == trainer.world_size else 0]
         self._random_state = own["random_state"]
-        pl_module.means.load_state_dict(own["means"])
+        pl_module.averages.load_state_dict(own["averages"])
 
 
 def copied(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -11,27 +11,32 @@ from safetensors.torch import save_file
 
 from fitnets import __version__
 from fitnets.data.module import DataModule
-from fitnets.runs import Run
+from fitnets.store import Run
 
 PREPROCESS = "preprocess.safetensors"
 
 
 def write_config(run: Run, data: DataModule, options: dict[str, Any], folder: Path) -> None:
     """config.yaml: what decided the result, what the data turned out to be, and where it was computed."""
+    figures_by = {role: other.name for role, other in run.figures_by.items()}
     config = {
         "stage": run.stage,
-        "arm": run.arm,
+        "title": run.title,
+        "arm": {"name": run.arm.name, "title": run.arm.title},
+        "trains": run.trains,
+        "tested": run.tested,
+        "for_score": run.for_score,
         "seed": run.seed,
         "fingerprint": run.fingerprint,
         "parents": {role: parent.name for role, parent in run.parents.items()},
-        **({"figures_by": {role: other.name for role, other in run.beside.items()}} if run.beside else {}),
-        **run.spec,
+        **({"figures_by": figures_by} if figures_by else {}),
+        **{key: value for key, value in run.spec.items() if key != "tested"},
         "data": {
             "input_shape": list(data.input_shape),
             "num_classes": data.num_classes,
             "preprocess": data.preprocess.kind,
             "scale": data.preprocess.scale,
-            "where": run.where,
+            "sources": run.sources,
         },
         "trainer": options,
     }

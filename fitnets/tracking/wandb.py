@@ -1,5 +1,6 @@
 """A W&B run of one trained stage, online where there is a key and a network, offline elsewhere; it never asks."""
 
+import contextlib
 import math
 import netrc
 import os
@@ -7,14 +8,12 @@ import secrets
 import shlex
 import shutil
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from fitnets.runs import Run
+from fitnets.store import Run
 
 PROBE_SECONDS, INIT_SECONDS, FINISH_SECONDS = 4.0, 8.0, 15.0  # that a dead network may cost
 
@@ -30,12 +29,7 @@ class WandbRun:
     """
 
     def __init__(
-        self,
-        run: Run,
-        folder: Path,
-        parents: Mapping[str, Path],
-        options: Mapping[str, Any],
-        say: Callable[[str], None],
+        self, run: Run, folder: Path, parents: Mapping[str, Path], options: Mapping[str, Any], say: Callable[[str], Any]
     ):
         # W&B reports its own errors to a server; with a dead one that costs up to 20 s when the process ends.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
@@ -44,74 +38,57 @@ class WandbRun:
         folder.mkdir(parents=True, exist_ok=True)
         self.say = say
         base_url = os.environ.get("WANDB_BASE_URL") or wandb.setup().settings.base_url
-
-        tags = [*dict.fromkeys([run.stage, run.arm, run.spec["dataset"]["name"], run.net_name, *options["tags"]])]
-
-        def begin(mode: str) -> Any:
-            settings = wandb.Settings(
-                silent=True,  # the terminal is ours
-                console="off",
-                init_timeout=INIT_SECONDS,
-                finish_timeout=FINISH_SECONDS,
-                finish_timeout_raises=True,
-            )
-            return wandb.init(
-                project=options["project"],
-                entity=options["entity"],
-                group=options["group"],
-                job_type=run.stage,
-                name=run.name,
-                tags=tags,
-                id=wandb_id(run, folder),
-                resume="allow",
-                reinit="finish_previous",
-                config=flat_config(run, parents),
-                dir=str(folder),
-                mode=mode,  # type: ignore[arg-type]
-                settings=settings,
-            )
-
-        mode, parts = mode_of(base_url, say), set(folder.glob("wandb/run-*"))
-        try:
-            self.run = begin(mode)
-        except Exception as error:
-            if mode != "online":
-                raise
-            wandb.teardown()  # the half-made run would block the next one
-            for half_made in set(folder.glob("wandb/run-*")) - parts:
-                shutil.rmtree(half_made)
-            stay_offline(f"no run could be started at {base_url}: {' '.join(str(error).split())[:200]}", say)
+        about = {"job_type": run.stage, "name": run.name, "config": flat_config(run, parents)}
+        about |= {key: options[key] for key in ("project", "entity", "group")}
+        tags = [run.stage, run.arm.name, run.spec["dataset"]["name"], run.net_name, *options["tags"]]
+        about["tags"] = list(dict.fromkeys(tags))
+        mode = mode_of(base_url, say)
+        if mode == "online" and not self.begun_online(run, folder, about, base_url):
             mode = "offline"
+        if mode != "online":
             try:
-                self.run = begin(mode)
-            except Exception:  # W&B's own process may still hold the id of the run that failed: take another
-                (folder / "wandb_id").unlink()
-                self.run = begin(mode)
-        if mode == "online" and self.run.url:
-            say(f"W&B: {self.run.url}")
+                self.run = begin(run, folder, about, mode)
+            except Exception:  # W&B's own process may still hold the id of a run that failed: take another
+                (folder / "wandb_id").unlink(missing_ok=True)
+                self.run = begin(run, folder, about, mode)
         self.run.define_metric("epoch")
         self.run.define_metric("updates")
         self.run.define_metric("*", step_metric="epoch")
         self.last: dict[str, float] = {"epoch": 0, "updates": 0}
 
+    def begun_online(self, run: Run, folder: Path, about: Mapping[str, Any], base_url: str) -> bool:
+        """Whether a run could be started on the server; says its address, or why runs stay offline from now on."""
+        import wandb
+
+        before = set(folder.glob("wandb/run-*"))
+        try:
+            self.run = begin(run, folder, about, "online")
+        except Exception as error:
+            wandb.teardown()  # the half-made run would block the next one
+            for half_made in set(folder.glob("wandb/run-*")) - before:
+                shutil.rmtree(half_made)
+            stay_offline(f"no run could be started at {base_url}: {' '.join(str(error).split())[:200]}", self.say)
+            return False
+        if self.run.url:
+            self.say(f"W&B: {self.run.url}")
+        return True
+
     def row(self, row: Mapping[str, float]) -> None:
         self.last = {name: row[name] for name in ("epoch", "updates")}
-        if row["epoch"] >= self.run.step:  # else it was told before the interruption
+        if row["epoch"] >= self.run.step:  # else it was logged before the interruption
             self.run.log(dict(row), step=int(row["epoch"]), commit=True)
 
     def end(self, figures: Mapping[str, float], result: Mapping[str, Any], media: Path) -> None:
         import wandb
 
-        shown: dict[str, Any] = {
-            f"media/{path.stem}": wandb.Image(str(path), caption=f"epoch {result['kept_epoch']}")
-            for path in sorted(media.glob("*.png"))
-        }
+        logged: dict[str, Any] = {name: value for name, value in figures.items() if math.isfinite(value)}
+        for path in sorted(media.glob("*.png")):
+            logged[f"media/{path.stem}"] = wandb.Image(str(path), caption=f"epoch {result['kept_epoch']}")
         if per_class := result["details"].get("per_class"):
-            rows = [[name, share] for name, share in zip(result["details"]["classes"], per_class, strict=True)]
-            shown["media/per_class"] = wandb.Table(columns=["class", "test accuracy"], data=rows)
-        finite = {name: value for name, value in figures.items() if math.isfinite(value)}
+            rows = list(zip(result["details"]["classes"], per_class, strict=True))
+            logged["media/per_class"] = wandb.Table(columns=["class", "test accuracy"], data=rows)
         step = max(self.run.step, int(self.last["epoch"]) + 1)
-        self.run.log({**self.last, **finite, **shown}, step=step, commit=True)
+        self.run.log(self.last | logged, step=step, commit=True)
 
     def close(self, exit_code: int) -> None:
         try:
@@ -119,6 +96,15 @@ class WandbRun:
         except TimeoutError:
             path = self.run.settings.sync_dir
             self.say(f"W&B: not all could be sent in {FINISH_SECONDS:.0f} s; later: wandb sync {shlex.quote(path)}")
+
+
+def begin(run: Run, folder: Path, about: Mapping[str, Any], mode: Any) -> Any:
+    import wandb
+
+    limits: Any = {"init_timeout": INIT_SECONDS, "finish_timeout": FINISH_SECONDS, "finish_timeout_raises": True}
+    settings = wandb.Settings(silent=True, console="off", **limits)  # the terminal is ours
+    kept: Any = {"id": wandb_id(run, folder), "dir": str(folder), "resume": "allow", "reinit": "finish_previous"}
+    return wandb.init(mode=mode, settings=settings, **kept, **about)
 
 
 def wandb_id(run: Run, folder: Path) -> str:
@@ -163,58 +149,53 @@ def has_key(base_url: str) -> bool:
 
 
 def answers(base_url: str) -> bool:
-    """Whether a server that works answers there, through a proxy too, if one is set.
+    """Whether a server that works answers there, through a proxy too. In a thread: looking up a name has no limit."""
+    import requests  # as wandb does
 
-    Looking up a name knows no time limit, so it is done beside.
-    """
     found: list[bool] = []
 
     def ask() -> None:
-        try:
-            urllib.request.urlopen(base_url, timeout=PROBE_SECONDS).close()
-            found.append(True)
-        except urllib.error.HTTPError as error:
-            if error.code < 500:  # an answer all the same
-                found.append(True)
-        except (OSError, ValueError):
-            pass
+        with contextlib.suppress(requests.RequestException, ValueError):
+            found.append(requests.get(base_url, timeout=PROBE_SECONDS, stream=True).status_code < 500)
 
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     asking.join(PROBE_SECONDS)
-    return bool(found)
+    return any(found)
 
 
 def flat_config(run: Run, parents: Mapping[str, Path]) -> dict[str, Any]:
     """What decided the run, flat, keys of groups joined by a slash; first what runs are grouped by."""
     spec = run.spec
-    teacher = run if run.stage == "teacher" else run.parents.get("teacher")
-    stage_of_hint = next((r for r in (run, run.parents.get("hint")) if r is not None and "hint" in r.spec), None)
-    hint = stage_of_hint.spec["hint"] if stage_of_hint else {}
-    schedule = spec.get("kd_loss", {}).get("lambda_schedule", {})
+    steps = [run, run.parents.get("student", run)]  # and the step before, of the same student
+    hint: Mapping[str, Any] = next((step.spec["hint"] for step in steps if "hint" in step.spec), {})
+    kd_loss = spec.get("kd_loss", {})
+    schedule = kd_loss.get("weights", {}).get("soft", {})
+    schedule = schedule if isinstance(schedule, dict) else {}  # a plain number
+    teacher = run.parents.get("teacher", run).spec.get("teacher", {})
     grouped = {
         "stage": run.stage,
-        "arm": run.arm,
-        "student": spec["student"]["name"] if "student" in spec else None,
-        "teacher": teacher.spec["teacher"]["name"] if teacher else None,
+        "arm": run.arm.name,
+        "student": spec.get("student", {}).get("name"),
+        "teacher": teacher.get("name"),
         "dataset": spec["dataset"]["name"],
         "labels": spec.get("labels", "all"),
         "seed": run.seed,
-        "temperature": spec.get("temperature"),
+        "temperature": kd_loss.get("temperature"),
         "lambda_start": schedule.get("start"),
         "lambda_end": schedule.get("end"),
         "hint_layer": hint.get("teacher_layer"),
-        "guided_layer": hint.get("student_layer", spec.get("guided_layer")),
+        "guided_layer": hint.get("student_layer"),
         "curriculum": spec.get("curriculum", {}).get("name"),
         "epochs": spec["epochs"],
         "fingerprint": run.fingerprint,
     }
-    rest = dict(_flat({key: value for key, value in spec.items() if key not in grouped or isinstance(value, dict)}))
+    rest = {key: value for key, value in spec.items() if key not in grouped or isinstance(value, dict)}
     for role, parent in run.parents.items():
         grouped |= {f"parents/{role}/name": parent.name, f"parents/{role}/fingerprint": parent.fingerprint}
-        if (known := parents[role] / "wandb_id").exists():
-            grouped[f"parents/{role}/wandb_id"] = known.read_text().strip()
-    return grouped | rest
+        if (parents[role] / "wandb_id").exists():
+            grouped[f"parents/{role}/wandb_id"] = wandb_id(parent, parents[role])
+    return grouped | dict(_flat(rest))
 
 
 def _flat(group: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -227,9 +208,8 @@ def _flat(group: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]
 
 def sync_command(folders: list[Path]) -> str | None:
     """What uploads the offline W&B runs in these folders; None where there are none. A run's last part is whole."""
-    parts = []
+    offline = []
     for folder in folders:
-        offline = sorted((folder / "wandb").glob("offline-run-*"))
-        if offline and not any(offline[-1].glob("*.wandb.synced")):
-            parts.append(str(offline[-1]))
-    return shlex.join(["wandb", "sync", *parts]) if parts else None
+        last = sorted((folder / "wandb").glob("offline-run-*"))[-1:]
+        offline += [str(path) for path in last if not any(path.glob("*.wandb.synced"))]
+    return shlex.join(["wandb", "sync", *offline]) if offline else None
