@@ -1,25 +1,15 @@
-"""Finished runs as their folders tell them: config.yaml, result.json, metrics.csv, pictures. Imports no torch."""
+"""Finished runs as their folders hold them: config.yaml, result.json, metrics.csv, pictures. Imports no torch."""
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
-
-FIRST_STAGES = ("hint", "label_hint")  # they train a part of a student, not one that can be tested
-
-
-def metrics_in(folder: Path) -> list[dict[str, float]]:
-    """metrics.csv of a run: a row an epoch, without the figures that an epoch does not have."""
-    path = folder / "metrics.csv"
-    if not path.exists():  # a teacher that stays untrained (a control)
-        return []
-    with open(path) as file:
-        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
 
 
 class NoRuns(ValueError):
@@ -40,39 +30,85 @@ class Folder:
         return self.path.name
 
     @property
-    def seed(self) -> int:
-        return self.config["seed"]
-
-    @property
     def is_student(self) -> bool:
-        """Whether it trained a whole student, which has been tested."""
-        return self.result["student"] is not None and self.result["stage"] not in FIRST_STAGES and not self.helps_score
+        """Whether it gave a whole student that was tested, and not only for a curriculum's score."""
+        return self.of_student and self.config["tested"]
 
     @property
-    def helps_score(self) -> bool:
-        """Whether it was trained only for a curriculum's score."""
-        return self.config["arm"] == "score"
+    def of_student(self) -> bool:
+        """Whether it trained a student or a part of one for its own sake."""
+        return self.config["trains"] == "student" and not self.config["for_score"]
+
+    @property
+    def is_teacher(self) -> bool:
+        """Whether it is a teacher that has learned something; a control's stays untrained."""
+        return self.config["trains"] == "teacher" and bool(self.result["validation"])
+
+    @property
+    def labels_text(self) -> str:
+        labels = self.result["labels"]
+        return "all labels" if labels == "all" else f"{labels} labels"
+
+    @property
+    def data_text(self) -> str:
+        """Its data as titles name them."""
+        noise = self.config["dataset"].get("label_noise")
+        wrong = f", {noise:.0%} wrong labels" if noise else ""
+        return f"{self.result['dataset']}, {self.labels_text}{wrong}"
+
+    @property
+    def steps(self) -> list["Folder"]:
+        """The trainings of this network one after the other, its own last."""
+        before = self.parents.get("student")
+        return [*(before.steps if before else []), self]
+
+    @property
+    def layers(self) -> list[str]:
+        """The teacher's and the student's layer between which a hint was given, as far as there are any."""
+        hint = self.result.get("hint", {})
+        return [hint[key] for key in ("hint_layer", "guided_layer") if key in hint]
+
+    @property
+    def search(self) -> "Folder":
+        """The training with validation figures over time: a retraining on all images has none and follows one."""
+        return self.parents.get("searched", self)
 
     @cached_property
     def metrics(self) -> list[dict[str, float]]:
-        return metrics_in(self.path)
+        """metrics.csv: a row an epoch, without the figures that an epoch does not have."""
+        path = self.path / "metrics.csv"
+        if not path.exists():  # a teacher that stays untrained
+            return []
+        with open(path) as file:
+            return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
 
-    def picture(self, name: str) -> Path | None:
-        path = self.path / "media" / name
-        return path if path.is_file() else None
 
-    def ancestors(self) -> list["Folder"]:
-        """Its parents, theirs and so on, each once, the oldest first."""
-        found: dict[str, Folder] = {}
-        for parent in self.parents.values():
-            for folder in (*parent.ancestors(), parent):
-                found.setdefault(folder.name, folder)
-        return list(found.values())
+def filled(result: Mapping[str, Any], *lines: str) -> list[str]:
+    """The lines with the result's figures in their braces, without those that need a figure that it does not have."""
+    found = []
+    for line in lines:
+        with suppress(KeyError):
+            found.append(line.format_map(result))
+    return found
+
+
+def joined(values: Iterable[Any], between: str = ", ") -> str:
+    """The values that there are, each once."""
+    return between.join(dict.fromkeys(str(value) for value in values if value is not None))
+
+
+def with_ancestors(folders: Iterable[Folder]) -> list[Folder]:
+    """The runs and all they started from, parents first, each once."""
+    found: dict[str, Folder] = {}
+    for folder in folders:
+        for one in [*with_ancestors(folder.parents.values()), folder]:
+            found.setdefault(one.name, one)
+    return list(found.values())
 
 
 def finished_in(runs_dir: Path) -> list[Path]:
-    """The folders of all finished runs of a runs_dir."""
-    folders = sorted(path.parent for path in runs_dir.glob("*/result.json"))
+    """The folders of all finished runs of a runs_dir, without those of an older version of FitNets."""
+    folders = sorted(path.parent for path in runs_dir.glob("*/result.json") if not _is_old(path.parent))
     if not folders:
         raise NoRuns(f"{runs_dir}/ holds no finished run; `python run.py` makes some, --runs-dir names another folder")
     return folders
@@ -96,23 +132,21 @@ def _problem_with(folder: Path) -> str | None:
         return f"{folder} is no run: it has no config.yaml; `python scripts/runs.py` lists the runs"
     if not (folder / "result.json").is_file():
         return f"{folder} is not finished: it has no result.json; the command that began it goes on where it was"
+    if _is_old(folder):
+        return f"{folder} was written by an older version of FitNets; the command that made it trains it again"
     return None
+
+
+def _is_old(folder: Path) -> bool:
+    """Whether config.yaml is from before it said what the run trains."""
+    return "\ntrains: " not in (folder / "config.yaml").read_text()
 
 
 def _read(path: Path, known: dict[Path, Folder]) -> Folder:
     if path not in known:
         config = yaml.load((path / "config.yaml").read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         result = json.loads((path / "result.json").read_text())
-        beside = {role: path.parent / name for role, name in config["parents"].items()}
-        parents = {role: _read(at, known) for role, at in beside.items() if _problem_with(at) is None}
+        above = {role: path.parent / name for role, name in config["parents"].items()}
+        parents = {role: _read(folder, known) for role, folder in above.items() if _problem_with(folder) is None}
         known[path] = Folder(path, config, result, parents)
     return known[path]
-
-
-def with_ancestors(folders: Iterable[Folder]) -> list[Folder]:
-    """The runs and all they started from, parents first, each once."""
-    found: dict[str, Folder] = {}
-    for folder in folders:
-        for one in (*folder.ancestors(), folder):
-            found.setdefault(one.name, one)
-    return list(found.values())

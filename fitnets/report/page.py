@@ -3,45 +3,55 @@
 Every figure on it is read from the run folders; it loads nothing from anywhere and opens offline.
 """
 
-import itertools
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
 
-from fitnets.report.folders import Folder, read, with_ancestors
-from fitnets.report.grouping import Problem, problems_of
-from fitnets.report.headline import headline, lineage, made_by
-from fitnets.report.testing import calibration, confusion, cost, hardest
-from fitnets.report.training import curriculum, hints, learning, sweep
+from fitnets.report import sections
+from fitnets.report.comparisons import Comparison, comparisons_of
+from fitnets.report.folders import Folder, joined, read, with_ancestors
+from fitnets.report.html import headline, lineage, made_by, section
 
 TEMPLATE = Path(__file__).with_name("page.html")
-SECTIONS = (headline, sweep, learning, hints, cost, calibration, confusion, hardest, curriculum)
+SECTIONS: dict[str, Callable[[Comparison], str]] = {
+    "Result": headline,
+    "What was swept": sections.sweep,
+    "Learning curves": sections.learning,
+    "Hint stage": sections.hints,
+    "Accuracy against cost": sections.cost,
+    "Calibration": sections.calibration,
+    "Confusion": sections.confusion,
+    "Hardest images": sections.hardest,
+    "Curriculum": sections.curriculum,
+}
 
 
 def write_page(
-    folders: Sequence[Path], out: Path, title: str, commands: Sequence[str], fixed_rows: bool = False
+    folders: Sequence[Path],
+    out: Path,
+    title: str,
+    commands: Sequence[str],
+    fixed_rows: bool = False,
+    arms: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write the page of these finished runs to `out`, and return its path.
+    """Write the page of these finished runs, and of what they started from, to `out`, and return its path.
 
-    What the runs started from comes with them: teachers, hint stages, the lineage. `commands` are shown as those that
-    made the runs, before those that the folders have kept. Rows of one arm with several settings are a sweep: one is
-    chosen on validation, and the test figures of the others are not shown, unless `fixed_rows` says that all were
-    fixed in advance. Raises NoRuns, which says what to type, where a folder holds no finished run.
+    `commands` are named as those that made the runs, before those that the folders have kept. Of rows of one arm with
+    several settings one is chosen on validation, and the test figures of the others are not looked at, unless
+    `fixed_rows` says that all were fixed in advance. `arms`: an arm's title by a folder's name, for runs that another
+    command trained first. Raises NoRuns, which says what to type, where a folder holds no finished run.
     """
     given = read(folders)
     family = with_ancestors(given)
-    problems = problems_of(given, fixed_rows)
-    hidden = {run.name for problem in problems for row in problem.rows if not row.shown for run in row.runs}
-    labels = {run.name: row.label for problem in problems for row in problem.students for run in row.runs}
-    body = [of_problem(problem) for problem in problems]
+    comparisons = comparisons_of(given, fixed_rows, arms)
+    rows = [row for comparison in comparisons for row in comparison.rows]
+    hidden = {run.name for row in rows if not row.chosen for run in row.runs}
+    labels = {run.name: row.label for comparison in comparisons for row in comparison.students for run in row.runs}
+    body = [sections_of(comparison) for comparison in comparisons]
     body += ["<h2>Runs</h2>", lineage(family, hidden, labels), made_by(family, commands)]
     page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        title=escape(title),
-        about=about(given, family),
-        body=distinct("\n".join(part for part in body if part)),
-        made_with=escape(made_with(family)),
+        title=escape(title), about=about(given, family), body="\n".join(body), made_with=escape(made_with(family))
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f"{out.name}.partial")
@@ -49,49 +59,40 @@ def write_page(
     return partial.replace(out)
 
 
-def of_problem(problem: Problem) -> str:
-    found = [part for part in (make(problem) for make in SECTIONS) if part]
-    return "\n".join([f"<h2>{escape(problem.title)}</h2>", *found])
-
-
-def distinct(body: str) -> str:
-    """The same with names inside a figure made different from those in another."""
-    number = itertools.count(1)
-
-    def each(figure: re.Match[str]) -> str:
-        prefix = rf"\g<1>f{next(number)}-"
-        return re.sub(r'( id="|href="#|url\(#)', prefix, figure[0])
-
-    return re.sub(r"<svg .*?</svg>", each, body, flags=re.DOTALL)
+def sections_of(comparison: Comparison) -> str:
+    """Every section that has something to say; one that fails says why and costs the others nothing."""
+    found = [f"<h2>{escape(comparison.title)}</h2>"]
+    for title, make in SECTIONS.items():
+        try:
+            found.append(make(comparison))
+        except Exception as error:
+            warning = escape(f"This section could not be made: {type(error).__name__}: {error}")
+            found.append(section("failed", title, f'<p class="warning">{warning}</p>'))
+    return "\n".join(each for each in found if each)
 
 
 def about(given: Sequence[Folder], family: Sequence[Folder]) -> str:
-    """What was trained from what on which data, in a line of facts."""
-    facts = []
-    for word, key in (("student", "student"), ("teacher", "teacher")):
-        names = dict.fromkeys(run.result[key] for run in family if run.result[key])
-        facts.append((word + ("s" if len(names) > 1 else ""), ", ".join(names)))
-    data: dict[str, None] = {}
+    """What was trained from what on which data, as a list of terms."""
+    terms = {"student": joined(run.result["student"] for run in family)}
+    terms["teacher"] = joined(run.result["teacher"] for run in family)
+    data = []
     for run in given:
-        shape, classes = run.config["data"]["input_shape"], run.config["data"]["num_classes"]
-        labels = run.result["labels"]
-        seen = "all labels" if labels == "all" else f"{labels} labels"
-        data[f"{run.result['dataset']} ({'×'.join(map(str, shape))}, {classes} classes, {seen})"] = None
-    facts.append(("data", "; ".join(data)))
-    seeds = sorted({run.seed for run in given if run.is_student or run.config["stage"] == "hint"})
-    facts.append(("seeds", ", ".join(map(str, seeds))))
-    return "".join(f"<div><dt>{word}</dt><dd>{escape(told)}</dd></div>" for word, told in facts if told)
+        size, classes = "×".join(map(str, run.config["data"]["input_shape"])), run.config["data"]["num_classes"]
+        data.append(f"{run.result['dataset']} ({size}, {classes} classes, {run.labels_text})")
+    terms["data"] = joined(data, "; ")
+    terms["seeds"] = joined(sorted({run.config["seed"] for run in given if run.of_student}))
+    return "".join(f"<div><dt>{term}</dt><dd>{escape(text)}</dd></div>" for term, text in terms.items() if text)
 
 
 def made_with(family: Sequence[Folder]) -> str:
     """The versions and the hardware that the runs name."""
-    versions: dict[str, dict[str, None]] = {}
-    where: dict[str, None] = {}
+    versions: dict[str, list[str]] = {}
+    machines = []
     for run in family:
         for package, version in run.result["versions"].items():
-            versions.setdefault(package, {})[version] = None
-        place = run.result["hardware"]
-        threads = f", {place['threads']} thread(s)" if place["device"] == "cpu" else ""
-        where[f"{place['name']}{threads}"] = None
-    told = ", ".join(f"{package} {' and '.join(found)}" for package, found in versions.items())
-    return f"{len(family)} runs. {told}. Trained on: {'; '.join(where)}."
+            versions.setdefault(package, []).append(version)
+        hardware = run.result["hardware"]
+        threads = f", {hardware['threads']} thread(s)" if hardware["device"] == "cpu" else ""
+        machines.append(hardware["name"] + threads)
+    packages = joined(f"{package} {joined(found, ' and ')}" for package, found in versions.items())
+    return f"{len(family)} runs. {packages}. Trained on: {joined(machines, '; ')}."

@@ -1,0 +1,175 @@
+"""Pieces of HTML that the page's sections share, and the sections of words: the result, the lineage, the commands."""
+
+import base64
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from html import escape
+
+from fitnets.report.charts import counted_in
+from fitnets.report.columns import MULTS, PARAMS, SECONDS, UPDATES, Column, N, percent, test_accuracy, versus
+from fitnets.report.comparisons import Comparison
+from fitnets.report.folders import Folder, filled
+from fitnets.report.plots import AT_MOST
+from fitnets.report.rows import ACCURACY, Mean, Row, count_text
+
+ABOVE = ("searched", "student", "teacher")  # whom a run hangs below, the nearest first; then any other parent
+# What a run reached, as far as it has it
+REACHED = ["hint loss {validation[hint_loss]:.4g}", "R2 {validation[r2]:.3f}", "validation {validation[accuracy]:.2%}"]
+TESTED, COST = "test {test[accuracy]:.2%}", ["{epochs} epochs", "{seconds:.1f} s"]
+
+
+def section(name: str, title: str, *contents: str) -> str:
+    """Its contents under a title; nothing where all are empty."""
+    body = "\n".join(content for content in contents if content)
+    return f'<section class="{name}">\n<h3>{escape(title)}</h3>\n{body}\n</section>' if body else ""
+
+
+def over(text: str) -> str:
+    return f'<p class="over">{escape(text)}</p>'
+
+
+def figures(panels: Sequence[str], caption: str, wide: bool = False) -> str:
+    """Panels in pairs, or one with its caption at its side, or `wide`; on a phone below each other."""
+    if not panels:
+        return ""
+    kind = "solo" if len(panels) == 1 else "pairs"
+    inner = "\n".join(f'<div class="panel">{panel}</div>' for panel in panels)
+    figcaption = f"<figcaption>{escape(caption)}</figcaption>"
+    return f'<figure class="{"wide" if wide else kind}"><div class="panels">{inner}</div>\n{figcaption}</figure>'
+
+
+def table(columns: Sequence[Column], rows: Sequence[Row], caption: str, marked: Collection[Row] = ()) -> str:
+    """A table in a box of its own that scrolls; figures are set to the right, empty columns left out."""
+    head, body = "", ['<tr class="chosen">' if row in marked else "<tr>" for row in rows]
+    for column in columns:
+        cells = [column.cell(row) for row in rows]
+        kind = "" if any(cell[:1].isalpha() for cell in cells) else ' class="n"'
+        if any(cells):
+            head += f"<th{kind}>{escape(column.title)}</th>"
+            body = [f"{line}<td{kind}>{escape(cell)}</td>" for line, cell in zip(body, cells, strict=True)]
+            caption += f"; {column.caption}" if column.caption else ""
+    lines = "</tr>\n".join(body)
+    return (
+        f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{lines}</tr>\n'
+        f'</tbody></table></div>\n<p class="caption">{escape(caption)}.</p>'
+    )
+
+
+def pictures(rows: Sequence[Row], name: str, caption: str) -> str:
+    """The picture of that name out of each row's first run, as it lies in media/."""
+    found = [row for row in rows if (row.first.path / "media" / name).is_file()]
+    panels = []
+    for row in found[:AT_MOST]:
+        data = base64.b64encode((row.first.path / "media" / name).read_bytes()).decode()
+        alt = escape(f"{caption}: {row.label}")
+        panels.append(f'{over(row.label)}<img src="data:image/png;base64,{data}" alt="{alt}">')
+    seeds = ", ".join(f"seed {seed}" for seed in sorted({row.first.config["seed"] for row in found[:AT_MOST]}))
+    more = f"; the first {AT_MOST} of {len(found)} rows" if len(found) > AT_MOST else ""
+    return figures(panels, f"{caption} ({seeds}{more}).")
+
+
+def mean_text(rows: Sequence[Row], how: str = "") -> str:
+    """What stands for several seeds, with n; `how` it is drawn, where it has a spread."""
+    count = count_text(rows)
+    return "one seed, no spread" if count == "n = 1" else f"mean ± sample standard deviation over seeds ({count}){how}"
+
+
+def some_of(count: int) -> str:
+    return "" if count <= AT_MOST else f"; of {count} rows the {AT_MOST} best on validation are drawn"
+
+
+def headline(comparison: Comparison) -> str:
+    """The page's first table, which answers what was asked: a row an arm or a swept value."""
+    rows = comparison.rows
+    if not rows:
+        return ""
+    caption = choice_text(comparison)
+    if comparison.repeated:
+        caption += f" {comparison.repeated} older run(s) with the same settings and seed as a newer one are left out."
+    caption += f" Accuracy on the validation and the test part: {mean_text(comparison.students)}"
+    marked = [row for row in rows if row.chosen and [other.arm for other in rows].count(row.arm) > 1]
+    return section("headline", "Result", table(columns_of(comparison), rows, caption, marked))
+
+
+def columns_of(comparison: Comparison) -> list[Column]:
+    keys = dict.fromkeys(key for row in comparison.students for key in row.at)
+    baselines = {row.arm for row in map(comparison.baseline, comparison.students) if row}
+    against = f"vs {baselines.pop()}" if len(baselines) == 1 else "vs baseline"
+    paired = f"{against}: test accuracy in points, paired by seed, ± the half width of the 95 % t-interval"
+    alike = "agreement: test images that get the teacher's answer"
+    ece, brier = "ECE: expected calibration error on the test part", "Brier: the Brier score on the test part"
+    training = "updates and seconds: a seed's hint and KD stages together, without the teacher"
+
+    def setting(key: str) -> Column:
+        return Column(key, lambda row: row.at.get(key, ""))
+
+    return [
+        Column("arm", lambda row: row.label if row in comparison.teachers else row.arm),
+        *map(setting, keys),
+        Column("validation %", ACCURACY.of, percent),
+        Column("test %", lambda row: test_accuracy().cell(row) or "–"),
+        N,
+        replace(versus(against, comparison.baseline), caption=paired),
+        Column("agreement %", lambda row: row.test("agreement"), percent, caption=alike),
+        Column("ECE %", lambda row: row.test("ece"), percent, caption=ece),
+        Column("Brier", lambda row: row.test("brier"), partial(Mean.text, digits=3), caption=brier),
+        replace(PARAMS, title="params", text=counted_in, caption="params: parameters"),
+        replace(MULTS, title="mults", text=counted_in, caption="mults: multiplications for one image"),
+        UPDATES,
+        replace(SECONDS, caption=training),
+    ]
+
+
+def choice_text(comparison: Comparison) -> str:
+    """Which weights and which rows were tested."""
+    kept = {row.first.config["recipe"]["keep"] for row in comparison.students}
+    weights = {"last": "the last epoch's", "best": "the best on validation"}
+    tested = f"Weights tested: {' or '.join(weights[keep] for keep in sorted(kept))}. " if kept else ""
+    if not comparison.swept:
+        return f"{tested}The rows were fixed in advance; nothing was selected on the test part."
+    return tested + (
+        "Within an arm with several settings the row with the best mean validation accuracy (ties: NLL) was chosen "
+        "among those with the most seeds; the test part is shown for it alone (–: not looked at)."
+    )
+
+
+def lineage(folders: Sequence[Folder], hidden: Collection[str], labels: Mapping[str, str]) -> str:
+    """A tree of the runs. The test figures of `hidden` runs are left out; `labels`: a run's row, by its name."""
+    below: dict[str | None, list[Folder]] = {}
+    for folder in folders:
+        nearest = [role for role in [*ABOVE, *folder.parents] if role in folder.parents]
+        above = folder.parents[nearest[0]].name if nearest else None
+        below.setdefault(above, []).append(folder)
+
+    def node(folder: Folder) -> str:
+        children = "".join(map(node, below.get(folder.name, [])))
+        parents = folder.config["parents"]
+        words = [labels[folder.name]] if folder.name in labels else []
+        reached = REACHED if folder.name in hidden else [*REACHED, TESTED]
+        words += filled(folder.result, *reached, *COST)
+        words += [f"scored by {parents['score']}"] if "score" in parents else []
+        gone = ", ".join(role for role in parents if role not in folder.parents)
+        about = f'<span class="muted">{escape(", ".join(words))}</span>'
+        about += f' <span class="muted">({escape(gone)} no longer on disk)</span>' if gone else ""
+        return f"<li><code>{escape(folder.name)}</code> {about}{f'<ul>{children}</ul>' if children else ''}</li>"
+
+    roots = "".join(map(node, below.get(None, [])))
+    summary = f"<summary>{len(folders)} runs, each below what it starts from</summary>"
+    is_open = " open" if len(folders) <= 24 else ""
+    return section("lineage", "Lineage", f'<details{is_open}>{summary}\n<ul class="tree">{roots}</ul></details>')
+
+
+def made_by(folders: Sequence[Folder], commands: Sequence[str]) -> str:
+    """The commands that the caller names, then those that the run folders have kept."""
+    kept: dict[str, str] = {}
+    for folder in folders:
+        command = folder.config["trainer"].get("command", "")
+        kept[command] = kept.get(command, "") + f"<code>{escape(folder.name)}</code><br>"
+    others = [command for command in kept if command and command not in commands]
+    lines = [f"<pre>{escape(command)}</pre>" for command in commands]
+    if others:
+        listed = "\n".join(f"<dt><code>{escape(each)}</code></dt><dd>{kept[each]}</dd>" for each in others)
+        summary = "<summary>Commands that trained these runs first, and what each made</summary>"
+        lines.append(f"<details{'' if commands else ' open'}>{summary}<dl>{listed}</dl></details>")
+    return section("commands", "Commands", *lines)
