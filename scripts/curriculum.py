@@ -10,33 +10,42 @@ Each condition is a `python run.py experiment=curriculum/controls ...`, resumabl
 
 import argparse
 import csv
+import json
 import shlex
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from statistics import mean, stdev
-from typing import Any, NamedTuple
+from statistics import mean
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from rich.console import Console  # noqa: E402
 from safetensors.numpy import load_file  # noqa: E402
 
 import run as door  # noqa: E402
-from fitnets.report.agreement import spearman  # noqa: E402
-from fitnets.report.arms import ARM_NAMES, COLORS, paired_difference, versus  # noqa: E402
-from fitnets.report.compare import Row, rows  # noqa: E402
-from fitnets.report.folders import metrics_in  # noqa: E402
-from fitnets.report.grouping import Figure  # noqa: E402
-from fitnets.report.terminal import trust  # noqa: E402
-from fitnets.runs import ORDERS, Run, folder_of, plan, read_result, with_parents  # noqa: E402
+from fitnets.commands import commands_of, composed  # noqa: E402
+from fitnets.config import ConfigError  # noqa: E402
+from fitnets.config.composing import one_line_errors  # noqa: E402
+from fitnets.curriculum.agreement import spearman  # noqa: E402
+from fitnets.plan import plan  # noqa: E402
+from fitnets.report.charts import SERIES  # noqa: E402
+from fitnets.report.columns import Column, N, percent, test_accuracy  # noqa: E402
+from fitnets.report.rows import Row, baseline_of, difference, difference_text  # noqa: E402
+from fitnets.report.table import Entry, rows_of  # noqa: E402
+from fitnets.report.terminal import trust_text  # noqa: E402
+from fitnets.store import folder_of, status, with_parents  # noqa: E402
 
 NOISES = (0, 0.4)
-COLUMNS = 5  # of the plot
+ACROSS = 5  # panels of the plot
 CONTROLS = "experiment=curriculum/controls"
 NEVER_THE_HARDEST = ["curriculum/pacing=step", "curriculum.pacing.start=0.55", "curriculum.pacing.full_at=2"]
 SCORES = ["teacher_confidence", "teacher_margin", "teacher_loss", "teacher_entropy", "svm_margin", "svm_margin_teacher"]
 SCORES += ["self_taught", "learned_epoch", "c_score", "hint_error"]
+MNIST = ["dataset=mnist", "student=thin_relu", "student.net.blocks=[[8],[16],[32]]"]
+MNIST += ["teacher.net.widths=[16,32]", "epochs.teacher=3"]  # of scores that need one
 BALANCED = ["curriculum.balanced=true"]
 TABLES: dict[str, dict[str, Any]] = {
     "digits": {
@@ -51,10 +60,7 @@ TABLES: dict[str, dict[str, Any]] = {
         "compared": dict.fromkeys(SCORES, ()),
     },
     "mnist": {
-        "words": [
-            *("dataset=mnist", "student=thin_relu", "student.net.blocks=[[8],[16],[32]]"),
-            *("teacher.net.widths=[16,32]", "epochs.teacher=3"),  # of scores that need one
-        ],
+        "words": MNIST,
         "seeds": 3,
         "budgets": {
             "all": ["epochs.hint=2", "epochs.kd=3"],
@@ -79,113 +85,104 @@ learning rate schedules in each condition; one split, one draw of wrong labels; 
 Validation: the mean over a training's epochs, and its best epoch."""
 
 
-def composed(*words: str) -> dict[str, Any]:
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
+@dataclass(frozen=True)
+class Condition:
+    """The orders of samples under one condition: what it is, in the order of the first columns, and a row an order."""
 
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return OmegaConf.to_container(compose("config", list(words)), resolve=True)  # type: ignore[return-value]
+    at: dict[str, str]
+    rows: list[Row]
+
+    def columns(self) -> list[Column]:
+        in_random = next(row for row in self.rows if row.order == "random")
+        return [
+            test_accuracy("accuracy_mean", "accuracy_sd"),
+            N,
+            versus("vs i.i.d.", "vs_iid", baseline_of(self.rows)),
+            versus("vs random order", "vs_random", in_random),
+            of_epochs("validation, mean", "validation_mean", mean),
+            of_epochs("best epoch", "validation_best", max),
+        ]
 
 
-def trained(words: list[str], only_table: bool) -> tuple[dict[str, Any], dict[str, dict[str, Any]] | None]:
-    """The config that the words make and its results by fingerprint; None where not all is on disk."""
-    cfg = composed(*words)
+def versus(title: str, name: str, other: Row | None) -> Column:
+    """The difference to another row, paired by seed."""
+    return Column(title, lambda row: difference(row, other), difference_text, (name, f"{name}_ci95"))
+
+
+def of_epochs(title: str, name: str, figure: Callable[[list[float]], float]) -> Column:
+    """A figure of a training's validation accuracies; their mean says how soon it is good."""
+
+    def of_row(row: Row) -> Any:
+        return row.over(lambda run: figure([epoch["val/accuracy"] for epoch in run.metrics]))
+
+    return Column(title, of_row, percent, (name,))
+
+
+def entries_of(words: list[str], only_table: bool) -> list[Entry]:
+    """What the commands of these words end in, trained first unless `only_table`; [] where not all is on disk."""
+    with one_line_errors(words):
+        config = composed(words)
     if not only_table:
         print(f"\n$ {shlex.join(['python', 'run.py', *words])}", flush=True)
-        door.run(cfg, words)
-    found = {r.fingerprint: read_result(r, Path(cfg["runs_dir"])) for r in with_parents(plan(cfg))}
-    return cfg, None if None in found.values() else found  # type: ignore[return-value]
-
-
-class Condition(NamedTuple):
-    score: str
-    pacing: str
-    noise: str  # share of wrong labels
-    updates: str
-    rows: list[Row]  # by order
-    to_random: dict[str, tuple[float, float]]  # by order: paired difference to the random order, half its 95 % interval
-    validation: dict[str, list[tuple[float, float]]]  # by order and seed: accuracy, mean over epochs, and best epoch
+        door.run(config, door.Options(words))
+    runs_dir = Path(config["runs_dir"])
+    plans = [(each, plan(each.config, each.arm)) for each in commands_of(config, print)]
+    if any(status(run, runs_dir) != "done" for run in with_parents(run for _, runs in plans for run in runs)):
+        return []
+    return [Entry(each.at, folder_of(last, runs_dir), each.name) for each, (*_, last) in plans]
 
 
 def conditions(table: dict[str, Any], words: list[str], only_table: bool) -> list[Condition]:
     """Every condition that is on disk, trained first unless `only_table`."""
-    wanted = [
-        (score, noise, budget, "linear", ())
-        for score in table["scores"]
-        for noise in NOISES
-        for budget in table["budgets"]
-    ]
+    wanted = [(*each, "linear", ()) for each in product(table["scores"], NOISES, table["budgets"])]
     found = []
     for score, noise, budget, pacing, more in [*wanted, *table["also"]]:
         typed = [CONTROLS, f"curriculum/score={score}", f"dataset.label_noise={noise}", *table["budgets"][budget]]
-        cfg, results = trained([*typed, *more, *words], only_table)
-        if results is None:
+        entries = entries_of([*typed, *more, *words], only_table)
+        if not entries:
             print(f"not finished, left out: {score}, {noise:.0%} wrong labels, {budget}, {pacing}", file=sys.stderr)
             continue
-        runs, runs_dir = plan(cfg), Path(cfg["runs_dir"])
-        accuracy: dict[str, dict[int, float]] = {order: {} for order in ORDERS}
-        validation: dict[str, list[tuple[float, float]]] = {order: [] for order in ORDERS}
-        for r in runs:
-            accuracy[r.column][r.seed] = results[r.fingerprint]["test_accuracy"]
-            validation[r.column].append(validated(r, runs_dir))
-        to_random = {o: paired_difference(accuracy[o], accuracy["random"]) for o in ORDERS if o != "random"}
-        table_rows = rows(runs, results, list(ORDERS))
-        updates = f"{table_rows[0].updates:,} " + ("updates" if budget == "all" else f"({budget})")
-        found.append(Condition(score, pacing, f"{noise:.0%}", updates, table_rows, to_random, validation))
+        rows = rows_of(entries)
+        updates = f"{rows[0].updates:,} " + ("updates" if budget == "all" else f"({budget})")
+        at = {"score": score, "pacing": pacing, "label_noise": f"{noise:.0%}", "updates": updates}
+        found.append(Condition(at, rows))
     return found
 
 
-def validated(run: Run, runs_dir: Path) -> tuple[float, float]:
-    """Validation accuracy of a training: the mean over its epochs (how soon it is good), and its best epoch."""
-    accuracies = [row["val/accuracy"] for row in metrics_in(folder_of(run, runs_dir))]
-    return mean(accuracies), max(accuracies)
-
-
-def score_runs(table: dict[str, Any], words: list[str], noise: float, only_table: bool) -> dict[str, Path]:
+def score_folders(table: dict[str, Any], words: list[str], noise: float, only_table: bool) -> dict[str, Path]:
     """The folders of all compared scores, by name."""
     found = {}
     for name, own in table["compared"].items():
         typed = ["stage=score", "curriculum=easy_to_hard", f"curriculum/score={name}", f"dataset.label_noise={noise}"]
-        cfg, results = trained([*typed, *own, *words], only_table)
-        if results is not None:
-            found[name] = folder_of(plan(cfg)[-1], Path(cfg["runs_dir"]))
+        for entry in entries_of([*typed, *own, *words], only_table):
+            found[name] = entry.folder
     return found
 
 
 def correlations(folders: dict[str, Path]) -> list[str]:
     """A Markdown table of Spearman's rank correlations, and how far each score tells samples apart."""
-    import json
-
     if not folders:
         return []
     difficulty = {name: load_file(folder / "scores.safetensors")["difficulty"] for name, folder in folders.items()}
-    names = list(folders)
-    lines = ["| | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
-    for name in names:
-        lines.append(
-            f"| {name} | " + " | ".join(f"{spearman(difficulty[name], difficulty[o]):.2f}" for o in names) + " |"
-        )
-    results = {name: json.loads((folders[name] / "result.json").read_text()) for name in names}
-    agrees = {name: spearman(difficulty[name], difficulty["c_score"]) for name in names if "c_score" in difficulty}
-    told = {name: trust(results[name], agrees.get(name)).removeprefix("; ") for name in names}
-    return [*lines, "", *(f"- {name}: {text}" for name, text in told.items() if text)]
-
-
-HEADER = "score | pacing | wrong labels | updates | order | test accuracy % | n | vs i.i.d. | vs random order"
-HEADER += " | validation, mean | best epoch"
+    lines = ["| | " + " | ".join(folders) + " |", "|---|" + "---:|" * len(folders)]
+    trusted = []
+    for name, folder in folders.items():
+        to_others = {other: spearman(difficulty[name], difficulty[other]) for other in folders}
+        lines.append(f"| {name} | " + " | ".join(f"{value:.2f}" for value in to_others.values()) + " |")
+        score = json.loads((folder / "result.json").read_text())["score"]
+        if text := trust_text(score | {"agreement": to_others}):
+            trusted.append(f"- {name}: {text.removeprefix('; ')}")
+    return [*lines, "", *trusted]
 
 
 def markdown(typed: list[str], found: list[Condition]) -> list[str]:
+    titles = [column.title for column in found[0].columns()]
     lines = [f"`{shlex.join(['python', 'scripts/curriculum.py', *typed])}`", ""]
-    lines += [f"| {HEADER} |", "|---|---|---:|---|---|" + "---:|" * (HEADER.count("|") - 4)]
+    lines += [f"| score | pacing | wrong labels | updates | order | {' | '.join(titles)} |"]
+    lines += ["|---|---|---:|---|---|" + "---:|" * len(titles)]
     for condition in found:
         for row in condition.rows:
-            cells = [condition.score, condition.pacing, condition.noise, condition.updates, ARM_NAMES[row.arm]]
-            cells += [Figure(row.accuracy_mean, row.accuracy_sd, row.n).told(100), str(row.n)]
-            cells += [versus(row.difference, row.difference_ci)]
-            cells += [versus(*condition.to_random.get(row.arm, (None, None)))]
-            validation = zip(*condition.validation[row.arm], strict=True)
-            cells += [Figure(mean(of), stdev(of), row.n).told(100) for of in validation]
+            cells = [*condition.at.values(), row.arm, *(column.cell(row) for column in condition.columns())]
             lines.append("| " + " | ".join(cells) + " |")
     return [*lines, "", *NOTES.splitlines()]
 
@@ -195,48 +192,31 @@ def csv_rows(found: list[Condition]) -> list[dict[str, Any]]:
     table = []
     for condition in found:
         for row in condition.rows:
-            whole, best = zip(*condition.validation[row.arm], strict=True)
-            to_random = condition.to_random.get(row.arm, (None, None))
-            table.append(
-                {
-                    "score": condition.score,
-                    "pacing": condition.pacing,
-                    "label_noise": condition.noise,
-                    "updates": condition.updates,
-                    "order": row.arm,
-                    "n": row.n,
-                    "accuracy_mean": row.accuracy_mean,
-                    "accuracy_sd": row.accuracy_sd,
-                    "vs_iid": row.difference,
-                    "vs_iid_ci95": row.difference_ci,
-                    "vs_random": to_random[0],
-                    "vs_random_ci95": to_random[1],
-                    "validation_mean": mean(whole),
-                    "validation_best": mean(best),
-                }
-            )
+            line: dict[str, Any] = condition.at | {"order": row.name, "n": len(row.runs)}
+            for column in condition.columns():
+                line |= dict(zip(column.names, column.numbers(row), strict=False))  # a mean's sd is not always named
+            table.append(line)
     return table
 
 
-def plot(found: list[Condition], title: str, path: Path) -> None:
-    """Test accuracy of the four orders in each condition: mean, and sd over seeds."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+def plot(found: Sequence[Condition], title: str, path: Path) -> None:
+    """Test accuracy of the orders in each condition: mean, and sd over seeds."""
     from matplotlib.figure import Figure
 
-    columns = min(COLUMNS, max(3, len(found)))
-    lines = -(-len(found) // columns)
-    figure = Figure(figsize=(2.6 * columns, 3.4 * lines), layout="constrained")
-    FigureCanvasAgg(figure)
-    grid = figure.subplots(lines, columns, squeeze=False)
+    across = min(ACROSS, max(3, len(found)))
+    down = -(-len(found) // across)
+    figure = Figure(figsize=(2.6 * across, 3.4 * down), layout="constrained")
+    grid = figure.subplots(down, across, squeeze=False)
     for axes in grid.flat[len(found) :]:
         axes.set_visible(False)
     for axes, condition in zip(grid.flat, found, strict=False):
         for x, row in enumerate(condition.rows):
-            sd = 100 * (row.accuracy_sd or 0)
-            axes.errorbar(x, 100 * row.accuracy_mean, sd, fmt="o", capsize=4, color=COLORS[row.arm])
-        axes.set_xticks(range(len(ORDERS)), [ARM_NAMES[order] for order in ORDERS], rotation=35, ha="right", fontsize=8)
-        told = (condition.updates, f"{condition.noise} wrong labels", condition.score, condition.pacing)
-        axes.set_title("\n".join(told), fontsize=9)
+            accuracy: Any = row.test("accuracy")
+            axes.errorbar(x, 100 * accuracy.mean, 100 * (accuracy.sd or 0), fmt="o", capsize=4, color=SERIES[x])
+        names = [row.arm for row in condition.rows]
+        axes.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize=8)
+        score, pacing, noise, updates = condition.at.values()
+        axes.set_title("\n".join([updates, f"{noise} wrong labels", score, pacing]), fontsize=9)
         axes.margins(x=0.2)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
@@ -256,39 +236,40 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only-table", action="store_true", help="train nothing; write what is on disk")
     parser.add_argument("--no-scores", action="store_true", help="leave out the rank correlations between scores")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any key of conf/, repeatable")
-    given = parser.parse_args(arguments)
+    try:
+        return write(parser.parse_args(arguments))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def write(given: argparse.Namespace) -> int:
     table = TABLES[given.table]
     shared = [*table["words"], f"runs_dir={given.runs_dir}", *([f"dataset.path={given.path}"] if given.path else [])]
     shared += given.set
-    seeds = list(range(given.seeds or table["seeds"]))
-    found = conditions(table, [*shared, f"seeds={seeds}".replace(" ", "")], given.only_table)
+    seeds = given.seeds or table["seeds"]
+    found = conditions(table, [*shared, f"seeds=[{','.join(map(str, range(seeds)))}]"], given.only_table)
     if not found:
-        print(
-            f"no finished condition of {given.table} in {given.runs_dir}; run it without --only-table", file=sys.stderr
-        )
+        nothing = f"no finished condition of {given.table} in {given.runs_dir}"
+        print(f"{nothing}; run it without --only-table", file=sys.stderr)
         return 1
-    title = f"curriculum/controls on {given.table}, {len(seeds)} seeds; mean ± sample sd"
     typed = [given.table, *(["--path", "DIR"] if given.path else [])]
     typed += ["--seeds", str(given.seeds)] if given.seeds else []
     typed += ["--no-scores"] if given.no_scores else []
     lines = markdown([*typed, *(w for word in given.set for w in ("--set", word))], found)
     for noise in NOISES if not given.no_scores else ():
-        folders = score_runs(table, shared, noise, given.only_table)
-        lines += [
-            "",
-            f"Rank correlations (Spearman) between scores, {noise:.0%} wrong labels:",
-            "",
-            *correlations(folders),
-        ]
+        lines += ["", f"Rank correlations (Spearman) between scores, {noise:.0%} wrong labels:", ""]
+        lines += correlations(score_folders(table, shared, noise, given.only_table))
     given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / f"curriculum_{given.table}.md").write_text("\n".join(lines) + "\n")
-    with open(given.out / f"curriculum_{given.table}.csv", "w", newline="") as file:
+    name = f"{given.out}/curriculum_{given.table}"
+    Path(f"{name}.md").write_text("\n".join(lines) + "\n")
+    with open(f"{name}.csv", "w", newline="") as file:
         table_rows = csv_rows(found)
         writer = csv.DictWriter(file, list(table_rows[0]))
         writer.writeheader()
         writer.writerows(table_rows)
-    plot(found, title, given.out / f"curriculum_{given.table}.png")
-    Console(highlight=False, soft_wrap=True).print(f"\nwrote {given.out}/curriculum_{given.table}.md, .csv and .png")
+    plot(found, f"curriculum/controls on {given.table}, {seeds} seeds; mean ± sample sd", Path(f"{name}.png"))
+    print(f"\nwrote {name}.md, .csv and .png")
     return 0
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 
-from fitnets.wandb_run import has_key
+from fitnets.tracking.wandb import has_key
 
 BANDS: dict[str, Any] = {"groupby": wr.Config("arm"), "groupby_aggfunc": "mean", "groupby_rangefunc": "stddev"}
 BARS = BANDS | {"orientation": "h"}
@@ -121,10 +121,10 @@ def keys_of(panel: Any) -> list[str]:
     """The logged keys that a panel shows."""
     if isinstance(panel, wr.MediaBrowser):
         return list(panel.media_keys)
-    shown: list[Any] = [panel.x, panel.y] if isinstance(panel, wr.ScatterPlot) else []
-    shown += panel.metrics if isinstance(panel, wr.BarPlot) else []
-    shown += panel.y if isinstance(panel, wr.LinePlot) else []
-    return [str(getattr(metric, "name", metric)) for metric in shown]
+    metrics: list[Any] = [panel.x, panel.y] if isinstance(panel, wr.ScatterPlot) else []
+    metrics += panel.metrics if isinstance(panel, wr.BarPlot) else []
+    metrics += panel.y if isinstance(panel, wr.LinePlot) else []
+    return [str(getattr(metric, "name", metric)) for metric in metrics]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -26,16 +26,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--title", default="FitNets: what was trained")
     given = parser.parse_args(arguments)
     try:
-        under = [folder if folder.exists() else given.runs_dir / folder for folder in given.folders]
-        folders = [u if u.exists() else f for u, f in zip(under, given.folders, strict=True)] or finished_in(
-            given.runs_dir
-        )
+        folders = [folder_named(name, given.runs_dir) for name in given.folders] or finished_in(given.runs_dir)
         page = write_page(folders, given.out or given.runs_dir / "reports" / "page.html", given.title, [])
     except NoRuns as error:
         print(error, file=sys.stderr)
         return 2
     print(f"Page of {len(folders)} runs: {page}")
     return 0
+
+
+def folder_named(name: Path, runs_dir: Path) -> Path:
+    """A path as it stands, or else a folder of that name under the runs_dir."""
+    return name if name.exists() or not (runs_dir / name).exists() else runs_dir / name
 
 
 if __name__ == "__main__":

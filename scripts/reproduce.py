@@ -4,6 +4,7 @@ python scripts/reproduce.py mnist --path DIR                     all recipes at 
 python scripts/reproduce.py mnist --path DIR --budget 15         15 epochs per arm, horizons scaled to it
 python scripts/reproduce.py mnist --budget modern=15,paper=4     the same by recipe (one left out is not run)
 python scripts/reproduce.py cifar10 --path DIR --seeds 0,1,2 --recipes modern --set trainer=gpu
+python scripts/reproduce.py mnist --arms backprop,kd,dkd         any that stage.arms takes
 python scripts/reproduce.py mnist --only-table                   write the table from what is on disk
 
 TABLE is mnist (Table 4), cifar10 (Tables 1 and 5), depth (Figure 2) or pairs (two pairs that everybody publishes).
@@ -14,21 +15,28 @@ import argparse
 import csv
 import shlex
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
+At = dict[str, str]  # what a row says of itself
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from fitnets import runs as store  # noqa: E402
-from fitnets.report.arms import ARM_NAMES  # noqa: E402
+import run as door  # noqa: E402
+from fitnets.commands import Config, arm_names, commands_of, composed  # noqa: E402
+from fitnets.config import ConfigError, check  # noqa: E402
+from fitnets.config.composing import one_line_errors  # noqa: E402
+from fitnets.plan import plan  # noqa: E402
 from fitnets.report.page import write_page  # noqa: E402
-from fitnets.runs import Run, arm_runs, folder_of, read_result, retrained, teacher_run  # noqa: E402
+from fitnets.report.rows import Mean, Row  # noqa: E402
+from fitnets.report.table import Entry, rows_of, teachers_of  # noqa: E402
+from fitnets.store import folder_of, status  # noqa: E402
+from fitnets.tracking.wandb import sync_command  # noqa: E402
 
 RECIPES = ("paper", "paper_code", "modern")
-ARMS = ("backprop", "kd", "fitnet")
 DEPTH = ("depth5_30m", "depth7_30m", "depth9_30m", "fitnet1", "depth5_107m", "depth7_107m", "depth9_107m", "fitnet2")
 # table -> (experiment, student) to train, in order; and the recipes that it knows
 TABLES: dict[str, tuple[list[tuple[str, str]], tuple[str, ...]]] = {
@@ -38,16 +46,13 @@ TABLES: dict[str, tuple[list[tuple[str, str]], tuple[str, ...]]] = {
     "pairs": ([("pairs/resnet20", "resnet20"), ("pairs/wrn_16_2", "wrn_16_2")], ("modern",)),
 }
 # Test error in per cent that the paper prints (Tables 4 and 5); FitNets 1-4 with hints only, depth not retrained.
-PAPER = {
+PAPER: dict[tuple[str, ...], float] = {
     ("mnist", "teacher"): 0.55,
     ("mnist", "backprop"): 1.9,
     ("mnist", "kd"): 0.65,
     ("mnist", "fitnet"): 0.51,
     ("cifar10", "teacher"): 9.82,
-    ("cifar10", "fitnet", "fitnet1"): 10.99,
-    ("cifar10", "fitnet", "fitnet2"): 8.94,
-    ("cifar10", "fitnet", "fitnet3"): 8.90,
-    ("cifar10", "fitnet", "fitnet4"): 8.39,
+    **{("cifar10", "fitnet", f"fitnet{i}"): error for i, error in enumerate((10.99, 8.94, 8.90, 8.39), start=1)},
 }
 
 NOTES = """Errors: per cent of the test part, mean and sample sd over n seeds, with one teacher. budget: epochs per arm
@@ -55,47 +60,32 @@ of the recipe's full epochs; all arms of a recipe get equal updates unless marke
 full schedule. The weights tested are the best on validation."""
 
 
-@dataclass
-class Row:
-    """Errors in per cent of the test part; updates and seconds a seed, all stages of the arm, without the teacher."""
-
-    recipe: str
-    arm: str
-    student: str
-    n: int
-    error_mean: str
-    error_sd: str
-    paper_error: str
-    updates: int
-    budget: str  # epochs trained an arm, of the recipe's full epochs
-    seconds: str
-
-
 def main(arguments: list[str] | None = None) -> int:
-    options = parse(arguments)
     rows: list[Row] = []
-    hardware: set[str] = set()
-    folders: list[Path] = []
-    for experiment, student in TABLES[options.table][0]:
-        if options.students and student not in options.students.split(","):
-            continue
-        for recipe in options.recipes:
-            cfg = composed(options, experiment, student, recipe)
+    try:
+        options = parse(arguments)
+        pairs = [(*pair, recipe) for pair in options.pairs for recipe in options.budgets]
+        compared = [comparison(options, experiment, student, recipe) for experiment, student, recipe in pairs]
+        for config, of_arm, of_teacher in compared:
             if not options.only_table:
-                train(cfg, options)
-            added, where, found = table_rows(cfg, options, recipe, student)
-            rows += [row for row in added if (row.recipe, row.arm, row.student) not in {key(r) for r in rows}]
-            hardware |= where
-            folders += found
+                door.run(config, door.Options(config.words, brief=True))
+            rows += rows_on_disk(config, of_arm, of_teacher, {row.at["student"] for row in rows})
             if rows:
-                write(options, rows, hardware)
+                write(options, rows)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
     if not rows:
         print(f"no finished run of {options.table} in {options.runs_dir}; run it without --only-table", file=sys.stderr)
         return 1
     print((options.out / f"{options.table}.md").read_text())
+    folders = [run.path for row in rows for run in row.runs]
     out = Path(options.runs_dir) / "reports" / f"{options.table}.html"
-    page = write_page(folders, out, f"FitNets: {options.table}", [command(options)], fixed_rows=True)
+    arms = {run.name: row.arm for row in rows for run in row.runs}
+    page = write_page(folders, out, f"FitNets: {options.table}", [command(options)], fixed_rows=True, arms=arms)
     print(f"Page with everything, for a browser: {page}")
+    if upload := sync_command([step.path for row in rows for run in row.runs for step in run.steps]):
+        print(f"W&B runs are offline; to upload them: {upload}")
     return 0
 
 
@@ -105,7 +95,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", default="0,1,2", help="comma-separated (default: 0,1,2)")
     parser.add_argument("--budget", help="epochs per arm, hint and KD together: N, or RECIPE=N,RECIPE=N")
     parser.add_argument("--teacher-budget", type=int, help="epochs of the teacher (default: its recipe's)")
-    parser.add_argument("--arms", default=",".join(ARMS), help="comma-separated (default: backprop,kd,fitnet)")
+    parser.add_argument("--arms", default="backprop,kd,fitnet", help="as in stage.arms (default: backprop,kd,fitnet)")
     parser.add_argument("--students", help="comma-separated (default: all of the table, in its order)")
     parser.add_argument("--recipes", help="comma-separated (default: all that the table has)")
     parser.add_argument("--path", help="folder with the data set's Parquet files (default: the Hugging Face hub)")
@@ -115,22 +105,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any key of conf/, repeatable")
     options = parser.parse_args(arguments)
     options.typed = sys.argv[1:] if arguments is None else arguments
-    known = TABLES[options.table][1]
-    options.recipes = options.recipes.split(",") if options.recipes else list(known)
-    if unknown := [recipe for recipe in options.recipes if recipe not in known]:
-        parser.error(f"{options.table} has no recipe {', '.join(unknown)}; choose from: {', '.join(known)}")
-    options.arms = options.arms.split(",")
-    if unknown := [arm for arm in options.arms if arm not in store.ARMS]:
-        parser.error(f"no arm {', '.join(unknown)}; choose from: {', '.join(store.ARMS)}")
-    try:
-        options.seeds = [int(seed) for seed in options.seeds.split(",")]
-    except ValueError:
-        parser.error(f"--seeds {options.seeds!r}: expected whole numbers as in --seeds 0,1,2")
-    try:
-        options.budgets = budgets(options.budget, options.recipes)
-    except ValueError as error:
-        parser.error(str(error))
-    options.recipes = [recipe for recipe in options.recipes if recipe in options.budgets]
+    pairs, known = TABLES[options.table]
+    options.pairs = [pair for pair in pairs if pair[1] in (options.students or pair[1]).split(",")]
+    recipes = options.recipes.split(",") if options.recipes else list(known)
+    if unknown := [recipe for recipe in recipes if recipe not in known]:
+        raise ConfigError([f"{options.table} has no recipe {', '.join(unknown)}; choose from: {', '.join(known)}"])
+    options.budgets = budgets(options.budget, recipes)
     return options
 
 
@@ -140,158 +120,126 @@ def budgets(text: str | None, recipes: list[str]) -> dict[str, int | None]:
         return dict.fromkeys(recipes)
     pairs = [word.split("=") for word in text.split(",")] if "=" in text else [[recipe, text] for recipe in recipes]
     if not all(len(pair) == 2 and pair[0] in recipes and pair[1].isdigit() and int(pair[1]) >= 2 for pair in pairs):
-        known = ", ".join(recipes)
-        raise ValueError(f"--budget {text}: expected N or RECIPE=N,... with N >= 2 (a hint and a KD epoch) and {known}")
-    return {recipe: int(epochs) for recipe, epochs in pairs}
+        raise ConfigError([f"--budget is {text}; expected N or RECIPE=N,... from 2 epochs, of {', '.join(recipes)}"])
+    given = {recipe: int(epochs) for recipe, epochs in pairs}
+    return {recipe: given[recipe] for recipe in recipes if recipe in given}
 
 
-def composed(options: argparse.Namespace, experiment: str, student: str, recipe: str) -> dict[str, Any]:
-    """The config of one experiment and recipe, its epochs scaled to the budget; everything else scales along."""
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
+def comparison(options: argparse.Namespace, experiment: str, student: str, recipe: str) -> tuple[Config, At, At]:
+    """The arms over seeds for one student and recipe, as a command; what its rows and the teacher's say of themselves.
 
-    typed = [f"experiment={experiment}", f"student={student}", f"recipe={recipe}", "keep=best"]
-    typed += [f"runs_dir={options.runs_dir}", *([f"dataset.path={options.path}"] if options.path else []), *options.set]
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg: Any = OmegaConf.to_container(compose("config", typed), resolve=True)
-    cfg["full_epochs"] = cfg["epochs"] | {"teacher": cfg["epochs"]["teacher"] or cfg["teacher"]["recipe"]["epochs"]}
-    cfg["epochs"] = dict(cfg["full_epochs"])
-    if options.teacher_budget:
-        cfg["epochs"]["teacher"] = options.teacher_budget
-    if budget := options.budgets[recipe]:
-        hint, kd = cfg["epochs"]["hint"], cfg["epochs"]["kd"]
-        share = min(budget - 1, max(1, round(budget * hint / (hint + kd))))
-        cfg["epochs"] |= {"hint": share, "kd": budget - share}
-    return cfg
-
-
-def train(cfg: dict[str, Any], options: argparse.Namespace) -> None:
-    """Every arm for every seed that is not on disk, through the same door as a user's command."""
-    import run as door
-
-    cfg = cfg | {"trainer": cfg["trainer"] | {"command": command(options)}}
-    for seed in options.seeds:
-        for arm in options.arms:
-            door.run(cfg | {"stage": {"name": arm}, "seed": seed}, [])
+    Epochs are scaled to the budget; everything else scales along.
+    """
+    words = [f"experiment={experiment}", f"student={student}", f"recipe={recipe}", "keep=best"]
+    words += [f"runs_dir={options.runs_dir}", *([f"dataset.path={options.path}"] if options.path else []), *options.set]
+    words += ["stage=compare", f"stage.arms=[{options.arms}]", f"seeds=[{options.seeds}]", "stage.min_seeds=1"]
+    with one_line_errors(words):
+        full = composed(words)["epochs"]
+        if options.teacher_budget:
+            words.append(f"epochs.teacher={options.teacher_budget}")
+        if budget := options.budgets[recipe]:
+            share = min(budget - 1, max(1, round(budget * full["hint"] / (full["hint"] + full["kd"]))))
+            words += [f"epochs.hint={share}", f"epochs.kd={budget - share}"]
+        config = composed(words)
+    if problems := check(config.resolved, arm_names()):
+        raise ConfigError(problems)
+    epochs, of_teacher = config["epochs"], config["teacher"]["recipe"]["epochs"]
+    mark = "" if config["patience"] is None else " (unequal updates: patience)"
+    budget_of_arm = f"{epochs['hint'] + epochs['kd']}/{full['hint'] + full['kd']}{mark}"
+    budget_of_teacher = f"{epochs['teacher'] or of_teacher}/{full['teacher'] or of_teacher}{mark}"
+    arm = {"recipe": recipe, "student": student, "budget": budget_of_arm}
+    return config, arm, {"recipe": "own", "student": config["teacher"]["name"], "budget": budget_of_teacher}
 
 
-def table_rows(
-    cfg: dict[str, Any], options: argparse.Namespace, recipe: str, student: str
-) -> tuple[list[Row], set[str], list[Path]]:
-    """Rows of what is on disk for this config: the teacher, then each arm with at least one finished seed."""
-    runs_dir, rows, hardware = Path(options.runs_dir), [], set()
-    folders: list[Path] = []
-    full = cfg["full_epochs"]
-    again = retrained if cfg["retrain_on_all"] else (lambda run: run)
-    planned: list[tuple[str, list[list[Run]], str]] = [
-        ("teacher", [[again(teacher_run(cfg))]], f"{cfg['epochs']['teacher']}/{full['teacher']}")
-    ]
-    epochs = f"{cfg['epochs']['hint'] + cfg['epochs']['kd']}/{full['hint'] + full['kd']}"
-    planned += [
-        (arm, [[again(r) for r in arm_runs(cfg, arm, s)] for s in options.seeds], epochs) for arm in options.arms
-    ]
-    for arm, by_seed, budget in planned:
-        results = [[read_result(run, runs_dir) for run in runs] for runs in by_seed]
-        done = [[r for r in of_seed if r] for of_seed in results if all(of_seed)]
-        if not done:
-            continue
-        finished = [runs for runs, of_seed in zip(by_seed, results, strict=True) if all(of_seed)]
-        folders += [folder_of(run, runs_dir) for runs in finished for run in runs]
-        errors = [100 * (1 - of_seed[-1]["test_accuracy"]) for of_seed in done]
-        if cfg["patience"] is not None:
-            budget += " (unequal updates: patience)"
-        name = cfg["teacher"]["name"] if arm == "teacher" else student
-        printed = PAPER.get((options.table, arm, student), PAPER.get((options.table, arm)))
-        rows.append(
-            Row(
-                *("own" if arm == "teacher" else recipe, arm, name, len(errors), f"{mean(errors):.2f}"),
-                f"{stdev(errors):.2f}" if len(errors) > 1 else "",
-                "" if printed is None else f"{printed:g}",
-                max(sum(r["updates"] for r in of_seed) for of_seed in done),
-                budget,
-                f"{mean(sum(r['seconds'] for r in of_seed) for of_seed in done):.0f}",
-            )
-        )
-        for result in (r for of_seed in done for r in of_seed):
-            where, versions = result["hardware"], result["versions"]
-            threads = f", {where['threads']} thread(s)" if where["device"] == "cpu" else ""
-            hardware.add(f"{where['name']}{threads}, torch {versions['torch']}, {cfg['trainer']['precision']}")
-    return rows, hardware, folders
+def rows_on_disk(config: Config, of_arm: At, of_teacher: At, known: Collection[str]) -> list[Row]:
+    """The arms with their finished seeds; above them the teacher that they learned from, if it is not `known`."""
+    runs_dir, order, entries = Path(config["runs_dir"]), config["stage"]["arms"], []
+    for each in sorted(commands_of(config, print), key=lambda each: order.index(each.name)):
+        runs = plan(each.config, each.arm)
+        if all(status(run, runs_dir) == "done" for run in runs):
+            entries.append(Entry({"arm": each.arm.title} | of_arm, folder_of(runs[-1], runs_dir), each.name))
+    rows = rows_of(entries) if entries else []
+    teachers = [] if of_teacher["student"] in known else teachers_of(rows)
+    return [*(replace(row, name=row.arm, at=of_teacher) for row in teachers), *rows]
 
 
-def key(row: Row) -> tuple[str, str, str]:
-    return row.recipe, row.arm, row.student
+def error_of(row: Row) -> Mean:
+    """Per cent of the test part that the row's runs get wrong."""
+    return Mean.of([100 * (1 - run.result["test_accuracy"]) for run in row.runs])
 
 
-def write(options: argparse.Namespace, rows: list[Row], hardware: set[str]) -> None:
+def cells(row: Row, table: str) -> dict[str, Any]:
+    """Updates and seconds are a seed's, all stages of the arm, without the teacher."""
+    error, student = error_of(row), row.at["student"]
+    printed = PAPER.get((table, row.name, student), PAPER.get((table, row.name)))
+    return {
+        "recipe": row.at["recipe"],
+        "arm": row.name,
+        "student": student,
+        "n": error.n,
+        "error_mean": f"{error.mean:.2f}",
+        "error_sd": "" if error.sd is None else f"{error.sd:.2f}",
+        "paper_error": "" if printed is None else f"{printed:g}",
+        "updates": row.updates,
+        "budget": row.at["budget"],  # epochs trained an arm, of the recipe's full epochs
+        "seconds": f"{row.seconds:.0f}",
+    }
+
+
+def hardware_of(rows: Sequence[Row]) -> list[str]:
+    found = set()
+    for run in (step for row in rows for last in row.runs for step in last.steps):
+        device, torch = run.result["hardware"], run.result["versions"]["torch"]
+        threads = f", {device['threads']} thread(s)" if device["device"] == "cpu" else ""
+        found.add(f"{device['name']}{threads}, torch {torch}, {run.config['precision']}")
+    return sorted(found)
+
+
+def write(options: argparse.Namespace, rows: Sequence[Row]) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
-    head = [
-        f"command: {command(options)}",
-        *(f"hardware: {h}" for h in sorted(hardware)),
-    ]
-    columns = list(asdict(rows[0]))
+    head = [f"command: {command(options)}", *(f"hardware: {each}" for each in hardware_of(rows))]
+    table = [cells(row, options.table) for row in rows]
     with open(options.out / f"{options.table}.csv", "w", newline="") as file:
         file.writelines(f"# {line}\n" for line in head)
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
-    lines = [f"# {options.table}", "", *(f"- {line}" for line in head), ""]
-    lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(str(value) for value in asdict(row).values()) + " |" for row in rows]
-    lines += ["", NOTES]
-    (options.out / f"{options.table}.md").write_text("\n".join(lines) + "\n")
+        csv.writer(file).writerows([list(table[0]), *(list(line.values()) for line in table)])
+    lines = [f"# {options.table}", "", *(f"- {line}" for line in head), "", f"| {' | '.join(table[0])} |"]
+    lines += ["|" + "---|" * len(table[0]), *(f"| {' | '.join(map(str, line.values()))} |" for line in table)]
+    (options.out / f"{options.table}.md").write_text("\n".join([*lines, "", NOTES]) + "\n")
     plot(rows, options.out / f"{options.table}.png")
 
 
 def command(options: argparse.Namespace) -> str:
-    return shlex.join(["python", "scripts/reproduce.py", *typed_words(options)])
-
-
-def typed_words(options: argparse.Namespace) -> list[str]:
     """What was typed, less what concerns this machine alone."""
-    words, kept = list(options.typed), []
-    while words:
-        word = words.pop(0)
-        if word in ("--out", "--runs-dir"):
-            words.pop(0)
-        elif word != "--only-table":
-            kept.append("DIR" if word == options.path else word)
-    return kept
+    local = ("--out", "--runs-dir")
+    words = [word for before, word in pairwise(["", *options.typed]) if before not in local and word not in local]
+    kept = ["DIR" if word == options.path else word for word in words if word != "--only-table"]
+    return shlex.join(["python", "scripts/reproduce.py", *kept])
 
 
-def plot(rows: list[Row], path: Path) -> None:
+def plot(rows: Sequence[Row], path: Path) -> None:
     """Test errors, mean and sd, a panel a recipe; the budget stands in the title, the paper's numbers do not."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    teachers = {row.student: float(row.error_mean) for row in rows if row.arm == "teacher"}
-    shown = [row for row in rows if row.arm != "teacher"]
-    recipes = list(dict.fromkeys(row.recipe for row in shown))
-    if not recipes:
-        return
+    levels = [error_of(row).mean for row in rows if row.first.is_teacher]
+    trained = [row for row in rows if not row.first.is_teacher]
+    recipes = list(dict.fromkeys(row.at["recipe"] for row in trained))
+    students = list(dict.fromkeys(row.at["student"] for row in trained))
     figure = Figure(figsize=(1.5 + 2.8 * len(recipes), 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
     for axes, recipe in zip(figure.subplots(1, len(recipes), squeeze=False)[0], recipes, strict=True):
-        of_recipe = [row for row in shown if row.recipe == recipe]
-        students = list(dict.fromkeys(row.student for row in of_recipe))
-        for number, student in enumerate(students):
-            points = [row for row in of_recipe if row.student == student]
-            places = [list(ARM_NAMES).index(row.arm) + 0.12 * (number - (len(students) - 1) / 2) for row in points]
-            spread = [float(row.error_sd or 0) for row in points]
-            means = [float(row.error_mean) for row in points]
-            axes.errorbar(places, means, spread, fmt="o", capsize=3, label=student)
-        for level in teachers.values():
-            axes.axhline(level, color="black", linestyle="--", linewidth=1)
+        of_recipe = [row for row in trained if row.at["recipe"] == recipe]
         arms = list(dict.fromkeys(row.arm for row in of_recipe))
-        places = [list(ARM_NAMES).index(arm) for arm in arms]
-        axes.set_xticks(places, [ARM_NAMES[arm].replace(" then", "\nthen") for arm in arms])
-        axes.set(
-            title=f"{recipe}, {of_recipe[0].budget} epochs", ylim=(0, None), xlim=(places[0] - 0.5, places[-1] + 0.5)
-        )
+        for row in of_recipe:
+            number, error = students.index(row.at["student"]), error_of(row)
+            x = arms.index(row.arm) + 0.12 * (number - (len(students) - 1) / 2)
+            label = row.at["student"] if row.arm == arms[0] else None
+            axes.errorbar(x, error.mean, error.sd or 0, fmt="o", capsize=3, color=f"C{number}", label=label)
+        for level in levels:
+            axes.axhline(level, color="black", linestyle="--", linewidth=1)
+        axes.set_xticks(range(len(arms)), [arm.replace(" then", "\nthen") for arm in arms])
+        axes.set(title=f"{recipe}, {of_recipe[0].at['budget']} epochs", ylim=(0, None), xlim=(-0.5, len(arms) - 0.5))
         axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", alpha=0.25)
     figure.axes[0].set_ylabel("test error (%), dashed: teacher")
-    if len({row.student for row in shown}) > 1:
+    if len(students) > 1:
         figure.axes[0].legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=150)
 

@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+ABOVE = ("searched", "student", "teacher", "score")  # whom a run hangs below, the nearest first; then any other parent
+
 
 def found_runs(runs_dir: Path) -> dict[str, dict[str, Any]]:
     """Finished and half-finished runs by folder name: what result.json, or else config.yaml, says of them."""
@@ -22,45 +24,40 @@ def found_runs(runs_dir: Path) -> dict[str, dict[str, Any]]:
     runs = {}
     for folder in sorted(path.parent for path in runs_dir.glob("*/config.yaml")):
         config = yaml.safe_load((folder / "config.yaml").read_text())
-        result = folder / "result.json"
-        facts = json.loads(result.read_text()) if result.exists() else {}
-        runs[folder.name] = {"parents": config["parents"], "stage": config["stage"], "result": facts}
+        file = folder / "result.json"
+        result = json.loads(file.read_text()) if file.exists() else {}
+        runs[folder.name] = {"parents": config["parents"], "result": result}
     return runs
 
 
-def children(runs: dict[str, dict[str, Any]], name: str) -> list[str]:
-    """The runs whose nearest parent on disk is `name`: a KD stage after a hint hangs below the hint."""
-    return [child for child in runs if nearest_parent(runs, child) == name]
-
-
 def nearest_parent(runs: dict[str, dict[str, Any]], child: str) -> str | None:
+    """The run on disk that it is shown below: a KD stage after a hint hangs below the hint."""
     parents = runs[child]["parents"]
-    return next((parents[role] for role in ("hint", "teacher", "score") if parents.get(role) in runs), None)
+    return next((parents[role] for role in (*ABOVE, *parents) if parents.get(role) in runs), None)
 
 
-def show(runs: dict[str, dict[str, Any]]) -> None:
-    def line(name: str, depth: int) -> None:
+def outcome(result: dict[str, Any]) -> str:
+    if not result:
+        return "half-finished"
+    if "score" in result:
+        return f"{result['score']['samples']:,} samples scored"
+    if result["test_accuracy"] is not None:
+        return f"test {result['test_accuracy']:.2%}"
+    formats = {"hint_loss": "hint loss {:.4g}", "r2": "R2 {:.3f}", "accuracy": "val {:.2%}"}
+    return "  ".join(
+        how.format(result["validation"][key]) for key, how in formats.items() if key in result["validation"]
+    )
+
+
+def show(runs: dict[str, dict[str, Any]], above: str | None = None, depth: int = 0) -> None:
+    """A line a run, its children below it."""
+    for name in (name for name in runs if nearest_parent(runs, name) == above):
         result = runs[name]["result"]
-        if not result:
-            told = "half-finished"
-        elif result["stage"] == "score":
-            told = f"{result['score']['samples']:,} samples scored"
-        elif result["stage"] == "label_hint":
-            told = f"val {result['validation']['accuracy']:.2%}"
-        elif result["test_accuracy"] is None:
-            told = f"hint loss {result['validation']['hint_loss']:.4g}  R2 {result['validation']['r2']:.3f}"
-        else:
-            told = f"test {result['test_accuracy']:.2%}"
-        labels = result.get("labels", "all")
+        labels, order = result.get("labels", "all"), result.get("curriculum", "none")
         more = "" if labels == "all" else f"  {labels} labels"
-        more += f"  {order}" if (order := result.get("curriculum", "none")) != "none" else ""
-        print(f"{'  ' * depth}{name:{60 - 2 * depth}} {told}{more}")
-        for child in children(runs, name):
-            line(child, depth + 1)
-
-    for name in runs:
-        if nearest_parent(runs, name) is None:
-            line(name, 0)
+        more += "" if order == "none" else f"  {order}"
+        print(f"{'  ' * depth}{name:{60 - 2 * depth}} {outcome(result)}{more}")
+        show(runs, name, depth + 1)
 
 
 def remove(runs_dir: Path, runs: dict[str, dict[str, Any]], names: list[str], with_children: bool) -> int:
@@ -75,7 +72,7 @@ def remove(runs_dir: Path, runs: dict[str, dict[str, Any]], names: list[str], wi
         chosen += fitting
     everything = list(chosen)
     for name in everything:
-        everything += [child for child, facts in runs.items() if name in facts["parents"].values()]
+        everything += [child for child, run in runs.items() if name in run["parents"].values()]
     everything = list(dict.fromkeys(everything))
     if len(everything) > len(set(chosen)) and not with_children:
         left = ", ".join(sorted(set(everything) - set(chosen)))

@@ -8,6 +8,7 @@ output and the largest gradient of its weights; the learning rate stands below, 
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,34 +21,36 @@ def main(overrides: list[str] | None = None) -> int:
     if overrides and overrides[0] in ("-h", "--help"):
         print(__doc__)
         return 0
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
+    from fitnets.commands import arm_names, composed
+    from fitnets.config import ConfigError, check
+    from fitnets.config.composing import one_line_errors
 
-    from fitnets.check import ConfigError, check_config
-
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg: Any = OmegaConf.to_container(compose("config", overrides), resolve=True)
-    if problems := check_config(cfg):
-        print(ConfigError(problems), file=sys.stderr)
+    try:
+        with one_line_errors(overrides):
+            config = composed(overrides)
+        if problems := check(config.resolved, arm_names()):
+            raise ConfigError(problems)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
         return 2
     print(f"{'layer':12} {'output, sd':>12} {'largest gradient':>18}")
-    for name, spread, gradient in scales(cfg):
+    for name, spread, gradient in scales(config):
         print(f"{name:12} {spread:12.1e} {gradient:18.1e}")
-    print(f"{cfg['optimizer']['_target_']}, learning rate {cfg['optimizer']['lr']}")
+    print(f"{config['optimizer']['_target_']}, learning rate {config['optimizer']['lr']}")
     return 0
 
 
-def scales(cfg: dict[str, Any]) -> list[tuple[str, float, float]]:
+def scales(config: Mapping[str, Any]) -> list[tuple[str, float, float]]:
     """(layer, sd of its output, largest absolute gradient of its weights) in the order in which they run."""
     import torch
 
-    from fitnets.assemble import new_net
     from fitnets.data.module import DataModule
-    from fitnets.losses import hard_cross_entropy
+    from fitnets.losses.logits import hard_cross_entropy
+    from fitnets.training.assemble import new_net
 
-    data = DataModule(cfg["dataset"], cfg["split_seed"], 128, cfg["seed"], preprocess=cfg["preprocess"])
+    data = DataModule(config["dataset"], config["split_seed"], 128, config["seed"], preprocess=config["preprocess"])
     data.setup()
-    net = new_net(cfg["student"]["net"], cfg["init"]["student"], cfg["seed"], "student", data)
+    net = new_net(config["student"]["net"], config["init"]["student"], config["seed"], "student", data)
     spreads: dict[str, float] = {}
     for name, layer in net.named_modules():
         if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):

@@ -15,6 +15,7 @@ import json
 import re
 import shlex
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,11 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 import run as door  # noqa: E402
-from fitnets.check import ConfigError, check_config  # noqa: E402
-from fitnets.runs import Run, folder_of, read_result  # noqa: E402
+from fitnets.commands import Config, arm_names, composed  # noqa: E402
+from fitnets.config import ConfigError, check  # noqa: E402
+from fitnets.config.composing import one_line_errors  # noqa: E402
+from fitnets.report.rows import CRITERIA, Criterion  # noqa: E402
+from fitnets.store import Run, folder_of, read_result  # noqa: E402
 
 KINDS = {"uniform": 2, "log": 2, "int": 2, "choice": None}  # kind -> how many values it takes
 Space = dict[str, tuple[str, list[str]]]
@@ -82,51 +86,60 @@ def suggested(trial: Any, space: Space) -> list[str]:
     return words
 
 
-def composed(words: list[str]) -> dict[str, Any]:
-    """The config of `python run.py WORDS`; ConfigError for a word that is not known."""
-    from hydra import compose, initialize_config_dir
-    from hydra.errors import HydraException
-
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        try:
-            return door.resolved(compose("config", words))
-        except HydraException as error:
-            raise ConfigError([" ".join(str(error).split())]) from error
+def checked(words: list[str]) -> Config:
+    """The config of `python run.py WORDS`; ConfigError for what is wrong with it."""
+    with one_line_errors(words):
+        config = composed(words)
+    if problems := check(config.resolved, arm_names()):
+        raise ConfigError(problems)
+    return config
 
 
-def pruner(trial: Any, figure: str) -> Any:
+def criterion(figures: Collection[str]) -> Criterion:
+    """What a training is judged by: the first of what tables choose by that it has."""
+    found = next((by for by in CRITERIA if by.name in figures), None)
+    if found is None:
+        raise ValueError(f"it has no validation figure to tune by ({', '.join(by.name for by in CRITERIA)})")
+    return found
+
+
+def pruner(trial: Any) -> Any:
     """A callback that tells the trial its validation figure every epoch, and stops a hopeless one."""
     import optuna
     from pytorch_lightning import Callback
 
     class Prune(Callback):
         def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-            trial.report(float(trainer.callback_metrics[f"val/{figure}"]), trainer.current_epoch + 1)
+            metrics = trainer.callback_metrics
+            by = criterion([name.removeprefix("val/") for name in metrics])
+            trial.report(by.sign * float(metrics[f"val/{by.name}"]), trainer.current_epoch + 1)
             if trial.should_prune():
                 raise optuna.TrialPruned(f"epoch {trainer.current_epoch + 1}")
 
     return Prune()
 
 
-def attempt(trial: Any, cfg: dict[str, Any], words: list[str], figure: str, prune: bool) -> float:
-    """Train one trial; its validation figure. What it trained is noted with the trial."""
-    last: list[Run] = []
+def attempt(trial: Any, config: Config, words: list[str], prune: bool) -> float:
+    """Train one trial; its validation figure, larger is better. What it trained is noted with the trial."""
+    planned: list[Run] = []
 
-    def tell(named: list[Run], runs_dir: Path) -> None:
-        last[:] = [named[-1]]
-        trial.set_user_attr("folder", str(folder_of(named[-1], runs_dir)))
+    def on_plan(commands: list[Any], plans: list[list[Run]], runs_dir: Path) -> None:
+        planned[:] = plans[-1]
+        trial.set_user_attr("folder", str(folder_of(planned[-1], runs_dir)))
 
-    def watch(run: Run) -> list[Any]:  # with retrain_on_all, validation is in the training that found the epochs
-        judged = last[0].parents.get("found", last[0])
-        return [pruner(trial, figure)] if prune and run.fingerprint == judged.fingerprint else []
+    def callbacks(run: Run) -> list[Any]:  # with retrain_on_all, validation is in the training that found the epochs
+        judged = planned[-1].parents.get("searched", planned[-1])
+        return [pruner(trial)] if prune and run.fingerprint == judged.fingerprint else []
 
-    door.run(cfg, words, tell=tell, watch=watch, brief=True)
-    result = read_result(last[0], Path(cfg["runs_dir"]))
+    door.run(config, door.Options(words, on_plan=on_plan, callbacks=callbacks, brief=True))
+    result = read_result(planned[-1], Path(config["runs_dir"]))
     assert result is not None
-    return result["validation"][figure]
-
-
-PLANS = ("compare", "controls", "positions", "score")  # they train more than one student, or none
+    by = criterion(result["validation"])
+    if (others := trial.study.user_attrs.get("figure", by.name)) != by.name:
+        raise ValueError(f"it has validation {by.name}, trials before it {others}: they cannot be compared")
+    trial.study.set_user_attr("figure", by.name)
+    print(f"{by.title} {by.scale * result['validation'][by.name]:.{by.digits}f}")
+    return by.sign * result["validation"][by.name]
 
 
 def tune(space: Space, overrides: list[str], trials: int, seed: int, prune: bool) -> int:
@@ -134,24 +147,14 @@ def tune(space: Space, overrides: list[str], trials: int, seed: int, prune: bool
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    cfg = composed(overrides)
-    if (stage := cfg["stage"]["name"]) in PLANS or cfg["dry_run"] or cfg["trainer"]["devices"] > 1:
+    config = checked(overrides)
+    if {"commands", "runs"} & set(config["stage"]) or config["dry_run"] or config["trainer"]["devices"] > 1:
         raise ConfigError(["a trial trains one student on one device: type stage=fitnet (or kd, backprop, hint, ...) "
                            "and neither dry_run nor trainer=ddp"])  # fmt: skip
-    figure = "r2" if stage == "hint" else "accuracy"
     key = hashlib.sha256(json.dumps([sorted(space.items()), overrides]).encode()).hexdigest()[:8]
-    name = "-".join([stage, *(re.sub(r"\W+", "_", k.rpartition(".")[2]) for k in space), key])
-    file = Path(cfg["runs_dir"]) / "tune" / f"{name}.sqlite"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    study = optuna.create_study(storage=f"sqlite:///{file}", study_name=name, direction="maximize", load_if_exists=True)
-    done = study.get_trials(deepcopy=False)
-    # a sampler starts its random numbers anew: the seed goes on with the trials, so that none is drawn twice
-    study.sampler = optuna.samplers.TPESampler(seed=seed + len(done))
-    study.pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=cfg["epochs"]["kd"] // 5)
-    for old in done:
-        if old.state == optuna.trial.TrialState.RUNNING:  # it was killed; its half-finished stage resumes
-            study.tell(old.number, state=optuna.trial.TrialState.FAIL)
-            study.enqueue_trial(old.params)
+    name = "-".join([config["stage"]["name"], *(re.sub(r"\W+", "_", k.rpartition(".")[2]) for k in space), key])
+    file = Path(config["runs_dir"]) / "tune" / f"{name}.sqlite"
+    study = opened(file, seed, config["epochs"]["kd"] // 5)
     print(f"Study {name}: {finished(study)} of {trials} trials done ({file})")
     failed = 0
     while finished(study) < trials:
@@ -159,7 +162,7 @@ def tune(space: Space, overrides: list[str], trials: int, seed: int, prune: bool
         words = [*overrides, *suggested(trial, space)]
         print(f"\n--- trial {finished(study) + 1} of {trials}: {' '.join(words[len(overrides) :])}")
         try:
-            value = attempt(trial, composed(words), words, figure, prune)
+            value = attempt(trial, checked(words), words, prune)
         except optuna.TrialPruned as stopped:
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
             print(f"pruned after {stopped}")
@@ -170,9 +173,26 @@ def tune(space: Space, overrides: list[str], trials: int, seed: int, prune: bool
             failed += 1
         else:
             study.tell(trial, value)
-            print(f"validation {figure} {value:.4f}")
-    show(study, space, overrides, Path(cfg["runs_dir"]) / "reports" / f"tune-{name}", file)
+    show(study, space, overrides, Path(config["runs_dir"]) / "reports" / f"tune-{name}", file)
     return 1 if failed else 0
+
+
+def opened(file: Path, seed: int, warmup: int) -> Any:
+    """The study in this file, a new one where there is none. No trial is pruned in its first `warmup` epochs."""
+    import optuna
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    storage = f"sqlite:///{file}"
+    study = optuna.create_study(storage=storage, study_name=file.stem, direction="maximize", load_if_exists=True)
+    done = study.get_trials(deepcopy=False)
+    # a sampler starts its random numbers anew: the seed goes on with the trials, so that none is drawn twice
+    study.sampler = optuna.samplers.TPESampler(seed=seed + len(done))
+    study.pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=warmup)
+    for old in done:
+        if old.state == optuna.trial.TrialState.RUNNING:  # it was killed; its half-finished stage resumes
+            study.tell(old.number, state=optuna.trial.TrialState.FAIL)
+            study.enqueue_trial(old.params)
+    return study
 
 
 def finished(study: Any) -> int:
@@ -185,22 +205,22 @@ def show(study: Any, space: Space, overrides: list[str], folder: Path, file: Pat
     """The ranked table, the chosen trial's test figures, and the command that trains it."""
     from rich.console import Console
 
-    from fitnets.report.sweep import Point, read, title_of, write_report
+    from fitnets.report.table import Entry, Report, rows_of, title_of_values, write
 
     console = Console(highlight=False, soft_wrap=True, markup=False)
     trials = study.get_trials(deepcopy=False)
     whole = [trial for trial in trials if trial.state.name == "COMPLETE"]
-    points = []
+    entries = []
     for trial in whole:
-        run = Path(trial.user_attrs["folder"])
-        at = tuple(f"{v:.4g}" if isinstance(v, float) else str(v) for v in (trial.params[key] for key in space))
-        points.append(Point(at, run, read(run), read(run)["seconds"]))
-    pruned = sum(trial.state.name == "PRUNED" for trial in trials)
-    if points:
+        values = {key: trial.params[key] for key in space}
+        at = {key: f"{value:.4g}" if isinstance(value, float) else str(value) for key, value in values.items()}
+        entries.append(Entry(at, Path(trial.user_attrs["folder"])))
+    if entries:
+        pruned = sum(trial.state.name == "PRUNED" for trial in trials)
         command = shlex.join(["python", "scripts/tune.py", *map(typed, space.items()), "--", *overrides])
+        title = f"tuned {title_of_values(rows_of(entries), list(space))}"
         more = f"{len(whole)} trials, one seed each; {pruned} more were pruned."
-        title = f"tuned {title_of(points, list(space))}"
-        write_report(folder, points, list(space), title, command, console, ranked=True, more=more, grid=False)
+        write(Report(folder, command, entries, title, ranked=True, grid=False, more=more), console)
         best = [f"{key}={value}" for key, value in study.best_params.items()]
         console.print(f"Trials: {file}\nThe best again: {shlex.join(['python', 'run.py', *overrides, *best])}")
     for trial in trials:
@@ -230,8 +250,7 @@ def main() -> int:
     try:
         space, overrides = parse_space(given.space), words[at + 1 :]
         first = [f"{key}={values[0]}" for key, (_, values) in space.items()]
-        if problems := check_config(composed([*overrides, *first])):  # a misspelt key, before any trial
-            raise ConfigError(problems)
+        checked([*overrides, *first])  # a misspelt key, before any trial
         return tune(space, overrides, given.trials, given.sampler_seed, not given.no_pruning)
     except ConfigError as error:
         print(error, file=sys.stderr)
