@@ -2,7 +2,7 @@
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup run check test test-all peers results clean
+.PHONY: help setup run check fast test test-all peers results clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -18,6 +18,9 @@ check: $(STAMP)  ## lint, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+fast: $(STAMP)  ## the tests of config, plan and units alone (under a minute)
+	$(BIN)/pytest -n auto -m fast
+
 test: check  ## lint, types and the default tests
 	$(BIN)/pytest -n auto
 
@@ -25,7 +28,7 @@ test-all: check  ## the same with the slow tests
 	$(BIN)/pytest -n auto
 	$(BIN)/pytest -m slow  # one at a time: some measure time and memory
 
-peers: $(STAMP)  ## torchdistill in .venv-peers/, for scripts/benchmark.py (its torchvision would break .venv)
+peers: $(STAMP)  ## torchdistill in .venv-peers/, for benchmarks/speed.py (its torchvision would break .venv)
 	test -x .venv-peers/bin/python || $(BIN)/python -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check 'torchdistill>=1.1.5,<1.2' \
 	  'torch>=2.6,<2.14' torchvision pyyaml safetensors

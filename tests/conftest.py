@@ -1,24 +1,28 @@
 """What the tests share: composing a config, running a command in-process, and one small finished comparison."""
 
+import functools
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as run.py does, and like it before torch is imported
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from PIL import Image
 
 import run as door
-from fitnets.components import source_hash
-from fitnets.runs import Run, folder_of
+from fitnets import commands, fingerprint
+from fitnets.commands import Config, commands_of
+from fitnets.plan import plan
+from fitnets.store import Run, folder_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -39,37 +43,48 @@ def _one_thread() -> None:
     torch.set_num_threads(1)  # small nets; and what runs beside the tests keeps its core
 
 
-def composed(*overrides: str) -> dict[str, Any]:
-    """The resolved config that `python run.py OVERRIDES` would run."""
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return OmegaConf.to_container(compose("config", list(overrides)), resolve=True)  # type: ignore[return-value]
+@functools.cache
+def composed(*overrides: str) -> Config:
+    """The config that `python run.py OVERRIDES` would run; composed once a session, as nobody changes it in place."""
+    return commands.composed(overrides)
+
+
+_named: dict[int, tuple[Config, list[Run]]] = {}  # by the config's id, which is kept so that no other has it
+
+
+def named_runs(config: Config) -> list[Run]:
+    """The runs that a command names, of every one of its commands where it is a list of them; without their parents."""
+    if id(config) not in _named:
+        commands = commands_of(config, lambda said: None)
+        _named[id(config)] = config, [run for command in commands for run in plan(command.config, command.arm)]
+    return list(_named[id(config)][1])
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+def small(tmp_path: Path) -> Callable[..., Config]:
     """A small config that keeps its runs in this test's folder."""
     return lambda *overrides: composed(*SMALL, f"runs_dir={tmp_path}/runs", *overrides)
 
 
-def go(cfg: dict[str, Any], *overrides: str) -> float | None:
-    """What `python run.py` does with a composed config."""
-    return door.run(cfg, list(overrides))
+def go(config: Config, *words: str) -> float | None:
+    """What `python run.py` does with a composed config; `words` are what is said to have been typed."""
+    return door.run(config, door.Options(words))
 
 
 @pytest.fixture
 def importable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """This test's folder, from which Python imports; what came from it is forgotten afterwards, as names come again."""
     monkeypatch.syspath_prepend(tmp_path)
-    source_hash.cache_clear()
+    fingerprint.forget()
     yield tmp_path
-    source_hash.cache_clear()
+    fingerprint.forget()
     for name, module in list(sys.modules.items()):
         if str(getattr(module, "__file__", None)).startswith(f"{tmp_path}/"):
             del sys.modules[name]
 
 
 @pytest.fixture(scope="session")
-def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path]:
     """The config and the runs_dir of one small finished stage=compare, two seeds. Tests only read it."""
     runs_dir = tmp_path_factory.mktemp("compared") / "runs"
     cfg = composed(*SMALL, f"runs_dir={runs_dir}", "seeds=[0,1]")
@@ -78,7 +93,15 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], 
 
 
 @pytest.fixture(scope="session")
-def logged(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Every arm that conf/stage has, trained at small sizes, what was seen of it (tests/watched.py). Only read it."""
+    from tests.watched import train_all
+
+    return train_all(tmp_path_factory.mktemp("watched") / "runs")
+
+
+@pytest.fixture(scope="session")
+def logged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path]:
     """The config and the runs_dir of one small stage=fitnet with W&B (offline) and TensorBoard. Tests only read it."""
     runs_dir = tmp_path_factory.mktemp("logged") / "runs"
     words = ["stage=fitnet", "logger=[wandb,tensorboard]", "logger.wandb.group=mine", "logger.wandb.tags=[first]"]

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from fitnets.assemble import AS_USUAL, make_data, make_module
-from fitnets.check import check_config, check_nets
+from fitnets.commands import Config
+from fitnets.config import check
 from fitnets.data.variants import how_answered
-from fitnets.runs import folder_of, plan
+from fitnets.plan import plan
 from fitnets.stages import answers as store
+from fitnets.store import folder_of, with_parents
+from fitnets.training.assemble import AS_USUAL, make_data, make_stage
+from fitnets.training.preflight import problems_with
 from tests.conftest import composed, go, plan_parents
 
 
@@ -55,21 +58,21 @@ def test_a_sweep_fills_each_layer_once(small, monkeypatch: pytest.MonkeyPatch) -
 def test_a_row_is_the_teacher_on_that_very_image(small, augment: list[str]) -> None:
     """For train and validation batches, wherever the rows lie; float16 to three digits."""
     cfg = small("stage=kd", *augment)
-    go(cfg | {"stage": {"name": "teacher"}})
+    go(cfg.at_stage("teacher"))
     run, runs_dir = plan(cfg)[0], Path(cfg["runs_dir"])
     data = make_data(run, plan_parents(run, runs_dir))
     batches = [next(iter(data.train_dataloader())), next(iter(data.val_dataloader()))]
     for at in ("device", "memory", "disk"):
-        module = make_module(run, data, plan_parents(run, runs_dir), torch.device("cpu"), AS_USUAL | {"answers_at": at})
+        stage = make_stage(run, data, plan_parents(run, runs_dir), torch.device("cpu"), AS_USUAL | {"answers_at": at})
         for batch in batches:
-            answer = module.answers(batch)
-            assert torch.allclose(answer, module.teacher(batch.x), rtol=1e-4, atol=1e-5)
+            answer = stage.answers(batch).logits
+            assert torch.allclose(answer, stage.teacher(batch.x), rtol=1e-4, atol=1e-5)
             assert not torch.allclose(answer, answer.roll(1, 0)), "rows differ, so a wrong row would show"
     if cfg["augment"]["flip"]:
         assert batches[0].variant.unique().numel() == (3 if cfg["augment"]["variants"] else 2)
-    half = plan(cfg | {"answers_dtype": "float16"})[0]
-    module = make_module(half, data, plan_parents(half, runs_dir), torch.device("cpu"))
-    assert torch.allclose(module.answers(batches[0]), module.teacher(batches[0].x), rtol=2e-3, atol=2e-3)
+    half = plan(cfg.changed({"answers_dtype": "float16"}))[0]
+    stage = make_stage(half, data, plan_parents(half, runs_dir), torch.device("cpu"))
+    assert torch.allclose(stage.answers(batches[0]).logits, stage.teacher(batches[0].x), rtol=2e-3, atol=2e-3)
     stored = sorted(np.load(file).dtype.name for file in (runs_dir / ".answers").glob("*.npy"))
     assert stored == ["float16", "float32"]
 
@@ -90,26 +93,30 @@ def test_fixed_variants_repeat_and_are_no_more_than_asked_for(small) -> None:
 
 
 def test_a_budget_too_small_is_an_error_before_training(small) -> None:
-    problems = check_nets(small("stage=hint", "augment=flip", "trainer.answers_gib=0.0001"))
+    problems = before_training(small("stage=hint", "augment=flip", "trainer.answers_gib=0.0001"))
     assert len(problems) == 1
     for part in ("trainer.answers_gib is 0.0001", "type trainer.answers_gib=1", "answers=online", "float16"):
         assert part in problems[0]
-    assert check_nets(small("stage=hint", "augment=flip", "trainer.answers_gib=0.0001", "answers=online")) == []
+    assert before_training(small("stage=hint", "augment=flip", "trainer.answers_gib=0.0001", "answers=online")) == []
+
+
+def before_training(config: Config) -> list[str]:
+    return problems_with(config, with_parents(plan(config)))
 
 
 def test_variants_of_nothing_are_refused() -> None:
-    problems = check_config(composed("augment=none", "augment.variants=4"))
+    problems = check(composed("augment=none", "augment.variants=4").resolved)
     assert len(problems) == 1 and "nothing to vary" in problems[0]
 
 
 def test_answers_that_half_precision_cannot_hold_are_an_error(small, monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = small("stage=kd", "answers_dtype=float16")
-    go(cfg | {"stage": {"name": "teacher"}})
+    go(cfg.at_stage("teacher"))
     run, runs_dir = plan(cfg)[0], Path(cfg["runs_dir"])
     data = make_data(run, {})
     forward = store.FrozenTeacher.forward
     monkeypatch.setattr(store.FrozenTeacher, "forward", lambda self, x: forward(self, x) + 1e6)
     with pytest.warns(RuntimeWarning), pytest.raises(ValueError, match="answers_dtype=float32"):
-        make_module(run, data, plan_parents(run, runs_dir), torch.device("cpu"))
+        make_stage(run, data, plan_parents(run, runs_dir), torch.device("cpu"))
     assert not list((runs_dir / ".answers").glob("*.npy")), "nothing half-made is kept"
     assert not folder_of(run, runs_dir).exists()

@@ -1,13 +1,13 @@
-"""scripts/benchmark.py on nets of no size: the names of its figures, and that each comes from a training."""
+"""benchmarks/speed.py on nets of no size: the names of its figures, and that each comes from a training."""
 
 import json
 from pathlib import Path
 
-import benchmark
-import benchmark_turns
 import pytest
+import speed
 import torch
-from benchmark_turns import Steps, in_turns
+import turns
+from turns import Steps, in_turns
 
 from tests.conftest import SMALL
 
@@ -17,21 +17,21 @@ TINY = [word for word in SMALL if not word.startswith(("epochs", "trainer"))]
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name, value in {"EPOCHS": 3, "SHORT_EPOCHS": 6, "BATCH": 8, "STEPS": 3, "PAIRS": {"tiny": TINY}}.items():
-        monkeypatch.setattr(benchmark, name, value)
-    monkeypatch.setattr(benchmark, "PEERS", tmp_path / "nothing")
+        monkeypatch.setattr(speed, name, value)
+    monkeypatch.setattr(speed, "PEERS", tmp_path / "nothing")
 
 
 @pytest.mark.slow
 def test_figures_come_from_trainings_and_a_missing_peer_is_one_line(tiny: None, tmp_path: Path, capsys) -> None:
-    out: benchmark.Figures = {"ratios": {}, "details": {}}
-    benchmark.steps("tiny", 1, tmp_path, out)
+    session = speed.Session(tmp_path)
+    speed.steps(session, "tiny")
     assert capsys.readouterr().out.count("\n") == 1, "torchdistill is not installed: one line and no ratio"
-    benchmark.epochs("digits", TINY, True, 1, tmp_path, out)
-    benchmark.curriculum(1, tmp_path, out)
-    names = {name.partition("/")[0] for name in out["ratios"]}
+    speed.epochs(session, "digits", TINY, True)
+    speed.curriculum(session)
+    names = {name.partition("/")[0] for name in session.ratios}
     steps_and_epochs = {"kd_over_backprop", "hint_over_guided", "loader_share", "framework_over_loop"}
     assert names == steps_and_epochs | {"curriculum_over_plain"}
-    assert {"kd_ratio_with_filling", "hint_ratio_with_filling"} <= set(out["details"]["steps"]["tiny/1t"])
+    assert {"kd_ratio_with_filling", "hint_ratio_with_filling"} <= set(session.details["steps"]["tiny/1t"])
     assert not list(tmp_path.glob("tiny/teacher*/metrics.csv")), "the teacher is not trained for this"
 
 
@@ -48,7 +48,7 @@ class Clock:
 def test_what_takes_turns_is_timed_without_the_others_turns(turn: int, warm: int, monkeypatch) -> None:
     """Five epochs of two steps; the others' turns take a hundred seconds each."""
     clock = Clock()
-    monkeypatch.setattr(benchmark_turns, "time", clock)
+    monkeypatch.setattr(turns, "time", clock)
 
     def others() -> None:
         clock.now += 100
@@ -77,7 +77,7 @@ def test_one_that_fails_is_named() -> None:
 
 def test_the_json_file_and_the_command_line(tmp_path: Path, capsys) -> None:
     threads = torch.get_num_threads()
-    assert benchmark.main(["--only", "cli", "--threads", str(threads), "--json", str(tmp_path / "b.json")]) == 0
+    assert speed.main(["--only", "cli", "--threads", str(threads), "--json", str(tmp_path / "b.json")]) == 0
     written = json.loads((tmp_path / "b.json").read_text())
     assert set(written) == {"ratios", "details"}
     assert set(written["details"]["cli_cpu_seconds"]) == {"--help", "--cfg job"}

@@ -1,16 +1,23 @@
 """Every file in conf/ composes, passes the checks and runs: a new component is picked up by being there."""
 
+import csv
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
 
-from fitnets.check import check_config, check_nets
-from fitnets.layers import plan_regressor, resolve_layer
+from fitnets.commands import arm_names
+from fitnets.config import check
 from fitnets.load import build_net
-from fitnets.runs import plan, read_result
-from tests.conftest import ROOT, SMALL, composed, faked_folder, faked_parquet, go
+from fitnets.models.layers import resolve_layer
+from fitnets.models.regressors import plan_regressor
+from fitnets.plan import plan
+from fitnets.store import read_result, with_parents
+from fitnets.training.preflight import problems_with
+from tests.conftest import ROOT, SMALL, composed, faked_folder, faked_parquet, go, named_runs
 
 FILES = sorted(path.relative_to(ROOT / "conf").with_suffix("") for path in (ROOT / "conf").glob("*/**/*.yaml"))
 FILES = [file for file in FILES if file.parts[0] != "hydra"]  # launchers: tests/test_launchers.py
@@ -48,46 +55,46 @@ def needs(file: Path, tmp_path: Path) -> list[str]:
 
 @pytest.mark.parametrize("file", FILES, ids=str)
 def test_every_option_composes_and_passes_the_checks(file: Path, tmp_path: Path) -> None:
-    if file.parts[0] == "recipe_on":
-        recipe, dataset = next((r, d) for r in OPTIONS["recipe"] for d in OPTIONS["dataset"] if file.name == f"{r}_{d}")
-        experiment = {"mnist": "paper/mnist", "cifar10": "paper/cifar10_fitnet1", "cifar100": "paper/cifar10_fitnet1"}[
-            dataset
-        ]
-        choice, more = (
-            f"recipe={recipe}",
-            [f"experiment={experiment}", *needs(Path("experiment") / experiment, tmp_path)],
-        )
-    else:
-        group, _, option = str(file).partition("/")
-        choice, more = f"{group}={option}", needs(file, tmp_path)
-        if len(file.parts) == 3 and group == "curriculum":  # a part of one
-            (tmp_path / "scores.txt").write_text("1\n" * 1438)  # one for each image of the digits' training file
-            choice = f"curriculum/{file.parts[1]}={file.name}"
-            more += [
-                "curriculum=easy_to_hard",
-                *([f"curriculum.score.path={tmp_path}/scores.txt"] * (file.name == "file")),
-            ]
-        if option in ("score", "controls") and group == "stage":
-            more += ["curriculum=easy_to_hard"]
-    cfg = composed(choice, *more)
-    assert check_config(cfg) == []
+    group, _, option = str(file).partition("/")
+    words = [f"{group}={option}", *needs(file, tmp_path)]
+    words += ["stage=fitnet"] if group not in ("stage", "experiment", "sweep") else ["seeds=[0,1]"]
+    if group == "recipe_on":
+        recipe, dataset = next((r, d) for r in OPTIONS["recipe"] for d in OPTIONS["dataset"] if option == f"{r}_{d}")
+        experiment = "paper/mnist" if dataset == "mnist" else "paper/cifar10_fitnet1"
+        words = [f"recipe={recipe}", f"experiment={experiment}", *needs(Path("experiment") / experiment, tmp_path)]
+        words += ["stage=fitnet"]
+    if group == "arm":
+        words = [f"stage.arms=[{option}]", "trainer=cpu", "seeds=[0,1]"]
+    if group == "curriculum" and len(file.parts) == 3:  # a part of one
+        (tmp_path / "scores.txt").write_text("1\n" * 1438)  # one for each image of the digits' training file
+        words = [f"curriculum/{file.parts[1]}={file.name}", "curriculum=easy_to_hard", *words[1:]]
+        words += [f"curriculum.score.path={tmp_path}/scores.txt"] if file.name == "file" else []
+    if group == "stage" and ("needs_curriculum" in said(file) or "needs_score" in said(file)):
+        words += ["curriculum=easy_to_hard"]
+    config = composed(*words)
+    assert check(config.resolved, arm_names()) == []
     if file.name != "gpu":
-        assert check_nets(cfg) == []
+        assert problems_with(config, with_parents(named_runs(config))) == []
+
+
+def said(file: Path) -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "conf" / file.with_suffix(".yaml")).read_text())
 
 
 def test_components_are_named_as_their_files() -> None:
     for group in ("teacher", "student", "dataset", "init", "stage", "curriculum", "preprocess", "augment"):
         for option in (option for option in OPTIONS[group] if "/" not in option):
-            assert composed(f"{group}={option}")[group]["name"] == option
+            of_file = said(Path(group) / option)
+            assert of_file.get(group, of_file)["name"] == option
     for option in OPTIONS["logger"]:  # an entry each, so that a list of them can be typed
         assert list(composed(f"logger={option}")["logger"]) == [option]
 
 
-def test_the_groups_and_enough_of_each() -> None:
-    groups = {"stage", "teacher", "student", "dataset", "hint", "init", "curriculum", "trainer", "logger", "experiment"}
-    assert groups <= set(OPTIONS)
-    assert len(OPTIONS["teacher"]) >= 2 and len(OPTIONS["student"]) >= 3
-    assert {"early", "middle", "late"} <= set(OPTIONS["hint"]) and {"auto", "cpu", "gpu"} <= set(OPTIONS["trainer"])
+def test_every_group_that_a_command_line_may_name_has_a_default() -> None:
+    """A folder of conf/ that the defaults list does not have could not be typed; a part of a group is typed by it."""
+    defaults = yaml.safe_load((ROOT / "conf" / "config.yaml").read_text())["defaults"]
+    named = {key.split()[-1].strip("/") for entry in defaults if isinstance(entry, dict) for key in entry}
+    assert set(OPTIONS) - {"arm"} <= named, "an arm is named by stage.arms"
 
 
 def test_every_top_level_key_and_group_has_a_comment() -> None:
@@ -102,17 +109,17 @@ AT_HOME_STUDENTS = [s for s in OPTIONS["student"] if not s.startswith(("mnist", 
 AT_HOME_TEACHERS = [t for t in OPTIONS["teacher"] if t.startswith("wide")]
 
 
-@pytest.mark.parametrize("hint", OPTIONS["hint"])
+@pytest.mark.parametrize("hint", ["early", "middle", "late"])
 @pytest.mark.parametrize(
     ("teacher", "student"), list(itertools.product(AT_HOME_TEACHERS, ["thin_deep", "thin_deeper", "thin_relu"]))
 )
 def test_every_pair_fits_at_every_position_and_usual_size(teacher: str, student: str, hint: str) -> None:
-    cfg = composed(f"teacher={teacher}", f"student={student}", f"hint={hint}")
+    config = composed(f"teacher={teacher}", f"student={student}", f"hint={hint}")
     for shape in ((1, 8, 8), (1, 28, 28), (3, 32, 32)):
         with torch.device("meta"):
-            nets = {role: build_net(cfg[role]["net"], shape, 10) for role in ("teacher", "student")}
+            nets = {role: build_net(config[role]["net"], shape, 10) for role in ("teacher", "student")}
         shapes = [
-            resolve_layer(nets[role], cfg["hint"][f"{role}_layer"], shape, role, "k")[1]
+            resolve_layer(nets[role], config["hint"][f"{role}_layer"], shape, role, "k")[1]
             for role in ("student", "teacher")
         ]
         assert plan_regressor(*shapes).kind == "conv", "our pairs follow the paper's rule"
@@ -123,6 +130,7 @@ def test_every_student_runs_through_both_stages(tmp_path: Path, student: str) ->
     runs_through(tmp_path, f"student={student}", "teacher.net.widths=[8,12]", "dataset.test_fraction=0.8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("teacher", OPTIONS["teacher"])
 def test_every_teacher_runs_through_both_stages(tmp_path: Path, teacher: str) -> None:
     size, channels = {"maxout_mnist": (28, 1), "relu_aflw": (16, 3), "maxout_svhn": (32, 3)}.get(teacher, (16, 1))
@@ -134,13 +142,26 @@ def test_every_teacher_runs_through_both_stages(tmp_path: Path, teacher: str) ->
 
 def runs_through(tmp_path: Path, *overrides: str) -> None:
     epochs = ["epochs.teacher=1", "epochs.hint=1", "epochs.kd=1"]
-    cfg = composed("stage=fitnet", *overrides, *epochs, "trainer=cpu", f"runs_dir={tmp_path}")
-    go(cfg)
-    assert read_result(plan(cfg)[-1], tmp_path)["test_accuracy"] is not None
+    config = composed("stage=fitnet", *overrides, *epochs, "trainer=cpu", f"runs_dir={tmp_path}")
+    go(config)
+    assert read_result(plan(config)[-1], tmp_path)["test_accuracy"] is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", [e for e in OPTIONS["experiment"] if "/" not in e])
 def test_every_experiment_on_digits_runs(tmp_path: Path, experiment: str) -> None:
-    cfg = composed(f"experiment={experiment}", *SMALL, "epochs.kd=1", "seeds=[0,1]", f"runs_dir={tmp_path}")
-    go(cfg)
+    config = composed(f"experiment={experiment}", *SMALL, "epochs.kd=1", "seeds=[0,1]", f"runs_dir={tmp_path}")
+    go(config)
     assert len(list(tmp_path.glob("reports/*/table.md"))) == 1
+
+
+def test_every_arm_runs_beside_the_stages(tmp_path: Path) -> None:
+    """With its own title in the table; how it is called is all that a table knows of it."""
+    arms = ["backprop", "kd", *OPTIONS["arm"]]
+    words = ["seeds=[0,1]", f"stage.arms=[{','.join(arms)}]", "epochs.hint=1", "epochs.kd=1", f"runs_dir={tmp_path}"]
+    go(composed(*SMALL, *words))
+    (table,) = tmp_path.glob("reports/*/table.md")
+    for arm in OPTIONS["arm"]:
+        assert f"| {said(Path('arm') / arm)['title']} |" in table.read_text()
+    with open(table.with_suffix(".csv")) as file:
+        assert [row["arm"] for row in csv.DictReader(file)] == arms

@@ -1,6 +1,6 @@
 """Trainings with a curriculum: equal updates, figures, self-paced ranking, controls, wrong labels.
 
-The pool itself: test_pool.py; scores: test_scores.py; what is refused: test_check_curriculum.py.
+The pool itself: test_pool.py; scores: test_scores.py; what is refused: test_curriculum_checks.py and test_config.py.
 """
 
 import csv
@@ -12,14 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from fitnets.assemble import make_data, make_module
-from fitnets.data.module import Batch
+from fitnets.commands import commands_of
+from fitnets.curriculum import callbacks
+from fitnets.curriculum.agreement import spearman
+from fitnets.data.batch import Batch
 from fitnets.load import load_student
-from fitnets.report.agreement import spearman
+from fitnets.plan import plan
 from fitnets.report.terminal import say_plan
-from fitnets.runs import folder_of, plan, with_parents
-from fitnets.stages import observers
-from tests.conftest import ROOT, composed, go, plan_parents
+from fitnets.store import folder_of, read_result, with_parents
+from fitnets.training.assemble import make_data, make_stage
+from tests.conftest import ROOT, composed, go, named_runs, plan_parents
 
 PACINGS = sorted(file.stem for file in (ROOT / "conf" / "curriculum" / "pacing").glob("*.yaml"))
 
@@ -39,7 +41,12 @@ def scored_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("scored_once")
 
 
-@pytest.mark.parametrize("name", PACINGS)
+IN_BRIEF = ("linear", "step", "exponential_varied", "single_step")  # of each way to write a pacing, one
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in IN_BRIEF else pytest.param(name, marks=pytest.mark.slow) for name in PACINGS]
+)
 def test_every_pacing_runs_on_digits(small, scored_once: Path, name: str) -> None:
     words = ["stage=backprop", "curriculum=easy_to_hard", f"curriculum/pacing={name}", f"runs_dir={scored_once}"]
     result, last, folder = trained(small, *words)
@@ -50,13 +57,29 @@ def test_every_pacing_runs_on_digits(small, scored_once: Path, name: str) -> Non
     assert (folder / "media" / "curriculum.png").stat().st_size > 5000
 
 
-@pytest.mark.parametrize("stage", ["backprop", "kd", "fitnet", "joint_hint_kd", "label_hint_kd"])
-@pytest.mark.parametrize("curriculum", ["easy_to_hard", "self_paced"])
-def test_curricula_with_any_stage(small, stage: str, curriculum: str) -> None:
+SELF_PACED = ("self_paced", "curriculum.score.every=7")
+
+
+@pytest.mark.parametrize(
+    ("stage", "words"),
+    [
+        ("backprop", ["easy_to_hard"]),
+        ("fitnet", ["easy_to_hard"]),
+        ("kd", SELF_PACED),
+        ("joint_hint_kd", SELF_PACED),
+        ("label_hint_kd", SELF_PACED),
+        pytest.param("kd", ["easy_to_hard"], marks=pytest.mark.slow),
+        pytest.param("joint_hint_kd", ["easy_to_hard"], marks=pytest.mark.slow),
+        pytest.param("label_hint_kd", ["easy_to_hard"], marks=pytest.mark.slow),
+        pytest.param("backprop", SELF_PACED, marks=pytest.mark.slow),
+        pytest.param("fitnet", SELF_PACED, marks=pytest.mark.slow),
+    ],
+    ids=lambda given: given if isinstance(given, str) else given[0],
+)
+def test_curricula_with_any_stage(small, scored_once: Path, stage: str, words: list[str]) -> None:
+    curriculum, *more = words
     plain = small(f"stage={stage}")
-    cfg = small(
-        f"stage={stage}", f"curriculum={curriculum}", *(["curriculum.score.every=7"] * (curriculum == "self_paced"))
-    )
+    cfg = small(f"stage={stage}", f"curriculum={curriculum}", *more, f"runs_dir={scored_once}")
     go(cfg)
     for run, without in zip(plan(cfg), plan(plain), strict=True):
         folder = folder_of(run, Path(cfg["runs_dir"]))
@@ -75,27 +98,29 @@ def test_controls_have_equal_updates_and_a_table(small, capsys) -> None:
     go(cfg)
     out = capsys.readouterr().out
     assert all(name in out for name in ("i.i.d.", "random order", "hard to easy", "easy to hard", "vs i.i.d."))
-    runs = plan(cfg)
-    assert [run.column for run in runs[:4]] == ["iid", "random", "hard_to_easy", "easy_to_hard"] and len(runs) == 8
-    results = [json.loads((folder_of(run, Path(cfg["runs_dir"])) / "result.json").read_text()) for run in runs]
+    runs, runs_dir = named_runs(cfg), Path(cfg["runs_dir"])
+    orders = [command.name for command in commands_of(cfg, print)]
+    assert orders[:4] == ["iid", "random", "hard_to_easy", "easy_to_hard"] and len(runs) == len(orders) == 8
+    results = [read_result(run, runs_dir) for run in runs]
     assert {result["updates"] for result in results} == {90}
     assert sum(run.stage == "score" for run in with_parents(runs)) == 1, "one score for all seeds and orders"
-    assert not any("score" in run.parents for run in runs if run.column in ("iid", "random"))
-    with open(folder_of(runs[1], Path(cfg["runs_dir"])) / "metrics.csv") as file:
+    by_score = [order for order, run in zip(orders, runs, strict=True) if "score" in run.parents]
+    assert set(by_score) == {"hard_to_easy", "easy_to_hard"}
+    with open(folder_of(runs[1], runs_dir) / "metrics.csv") as file:
         *_, last = csv.DictReader(file)
-    assert runs[1].column == "random" and 0 <= float(last["curriculum/accuracy_decile10"]) <= 1, "for comparison"
+    assert 0 <= float(last["curriculum/accuracy_decile10"]) <= 1, "of the random order, for comparison"
     assert float(last["curriculum/shown_decile10"]) == pytest.approx(0.1, abs=0.03), "no order"
 
 
 def test_figures_are_of_the_pool_and_of_the_network(small, scored_once: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the last epoch, when the pool is whole and the weights are those that are kept; all samples are looked at."""
-    monkeypatch.setattr(observers, "LOOKED_AT", (10**6, 10**6))
+    monkeypatch.setattr(callbacks, "SAMPLES_LOOKED_AT", (10**6, 10**6))
     words = ["stage=backprop", "curriculum=easy_to_hard", "curriculum.pacing.start=0.3", f"runs_dir={scored_once}"]
     _, last, folder = trained(small, *words, "dataset.label_noise=0.3")
     run = plan(small(*words, "dataset.label_noise=0.3"))[0]
     parents = plan_parents(run, scored_once)
     data, student = make_data(run, parents), load_student(folder)
-    of_train = data.difficulty[data.train_index]
+    of_train = data.sampler.difficulty[data.train_index]
     for percent in (10, 50, 90):
         expected = np.quantile(of_train.numpy(), percent / 100, method="lower")
         assert float(last[f"curriculum/difficulty_q{percent}"]) == pytest.approx(expected, rel=1e-4)
@@ -116,12 +141,12 @@ def test_self_paced_learning_admits_what_the_network_finds_easy(small, stage: st
     go(small("stage=teacher"))
     parents, cpu = plan_parents(run, Path(cfg["runs_dir"])), torch.device("cpu")
     data = make_data(run, parents)
-    module = make_module(run, data, parents, cpu)
+    module = make_stage(run, data, parents, cpu)
     data.train_dataloader()
-    paced = observers.SelfPaced(data, every=7)
-    paced._rank(SimpleNamespace(strategy=SimpleNamespace(broadcast=lambda difficulty: difficulty)), module)
-    pool, difficulty = data.train_batches.pool, data.difficulty[data.train_index]
-    assert (data.difficulty[pool].diff() >= 0).all() and torch.equal(pool.sort().values, data.train_index)
+    start = SimpleNamespace(global_step=0, strategy=SimpleNamespace(broadcast=lambda difficulty: difficulty))
+    callbacks.SelfPaced(data, every=7).on_train_start(start, module)
+    pool, difficulty = data.train_batches.pool, data.sampler.difficulty[data.train_index]
+    assert (data.sampler.difficulty[pool].diff() >= 0).all() and torch.equal(pool.sort().values, data.train_index)
     module.eval()
     with torch.no_grad():
         everything = Batch(data.train_index, data.preprocessed(data.train_index), *[torch.zeros(1168).long()] * 2)
@@ -129,12 +154,11 @@ def test_self_paced_learning_admits_what_the_network_finds_easy(small, stage: st
             labels = data.given_labels[data.train_index]
             expected = torch.nn.functional.cross_entropy(module.net(everything.x), labels, reduction="none")
         elif stage == "kd":
-            student, teacher = (
-                logits / module.temperature for logits in (module.student(everything.x), module.answers(everything))
-            )
+            logits = module.net(everything.x), module.answers(everything).logits
+            student, teacher = (each / run.spec["kd_loss"]["temperature"] for each in logits)
             expected = (teacher.softmax(1) * (teacher.log_softmax(1) - student.log_softmax(1))).sum(1)
         else:
-            hint, predicted = module.hints(everything), module.regressor(module.guided(everything.x))
+            hint, predicted = (features[0] for features in module.prediction(everything.x))
             error, spread = (predicted - hint).square(), (hint - hint.mean(0)).square()
             expected = error.flatten(1).sum(1) / spread.flatten(1).sum(1)
             assert spearman(difficulty.numpy(), expected.numpy()) > 0.95, "the mean hint is that of a part"
@@ -152,7 +176,7 @@ def test_a_balanced_pool_holds_all_classes(small, scored_once: Path) -> None:
 
 
 def test_the_order_is_named_where_runs_are(small, capsys) -> None:
-    runs = plan(small("experiment=curriculum/controls", "seeds=[0,1]"))
+    runs = named_runs(small("experiment=curriculum/controls", "seeds=[0,1]"))
     named = [str(run) for run in runs[:4]]
     assert named[0] == "backprop thin_deep seed 0" and named[1] == "backprop thin_deep, random (linear) seed 0"
     assert named[3] == "backprop thin_deep, easy_to_hard (svm_margin, linear) seed 0"
@@ -163,9 +187,10 @@ def test_the_order_is_named_where_runs_are(small, capsys) -> None:
 
 def test_a_score_is_made_for_figures_only_where_an_order_uses_it(small) -> None:
     words = ["experiment=curriculum/controls", "seeds=[0,1]", "curriculum/score=c_score"]
-    without = plan(small(*words, "stage.orders=[iid,random]"))
+    without = named_runs(small(*words, "stage.orders=[iid,random]"))
     assert len(with_parents(without)) == 4, "no score, and no student for it"
-    assert [run.fingerprint for run in without] == [run.fingerprint for run in plan(small(*words)) if not run.parents]
+    with_score = [run for run in named_runs(small(*words)) if not run.parents]
+    assert [run.fingerprint for run in without] == [run.fingerprint for run in with_score]
 
 
 def test_a_short_budget_counts_updates(small) -> None:
@@ -202,18 +227,17 @@ def test_a_moved_score_file_is_the_same_score(small, tmp_path: Path) -> None:
 
 def test_iid_runs_of_the_controls_are_those_of_plain_backprop(small) -> None:
     """Reused, and under their own arm: a page of a later comparison must not call them i.i.d."""
-    controls = plan(small("experiment=curriculum/controls", "seeds=[0,1]"))
+    commands = commands_of(small("experiment=curriculum/controls", "seeds=[0,1]"), print)
     plain = plan(small("stage=backprop"))[0]
-    (iid,) = [run for run in controls if run.column == "iid" and run.seed == 0]
-    assert iid.fingerprint == plain.fingerprint and iid.arm == plain.arm == "backprop"
+    (iid,) = [run for c in commands if c.name == "iid" for run in plan(c.config, c.arm) if run.seed == 0]
+    assert iid.fingerprint == plain.fingerprint and iid.arm == plain.arm
+    assert plain.arm.name == "backprop"
 
 
 # ------------------------------------------------------------------------------------- wrong labels
 
 
 def test_label_noise_is_in_the_train_part_only_and_the_clean_labels_are_kept() -> None:
-    from fitnets.assemble import make_data
-
     def of(noise: float, split_seed: int = 0):
         return make_data(
             plan(composed("stage=backprop", f"dataset.label_noise={noise}", f"split_seed={split_seed}"))[0], {}

@@ -1,4 +1,4 @@
-"""scripts/curriculum.py: every condition's figures from what is on disk, and the tables that the repository shows."""
+"""scripts/curriculum.py: every condition's figures from what is on disk."""
 
 import csv
 import re
@@ -10,8 +10,7 @@ from typing import Any
 import curriculum
 import pytest
 
-from fitnets.report.arms import ARM_NAMES
-from tests.conftest import ROOT, SMALL
+from tests.conftest import SMALL
 
 TINY: dict[str, Any] = {
     "words": SMALL,
@@ -59,25 +58,3 @@ def test_the_table_is_made_of_the_runs(tmp_path: Path, monkeypatch: pytest.Monke
 def column(path: Path, name: str) -> list[float]:
     with open(path) as file:
         return [float(row[name]) for row in csv.DictReader(file)]
-
-
-def test_the_readme_shows_what_is_in_results() -> None:
-    """Each row of the README's curriculum table is a condition of results/curriculum_digits.csv."""
-    section = (ROOT / "README.md").read_text().partition("## Curriculum")[2].partition("\n## ")[0]
-    shown = [line.strip("| ").split(" | ") for line in section.splitlines() if re.match(r"\| \d+ % ", line)]
-    assert len(shown) == 5
-    with open(ROOT / "results" / "curriculum_digits.csv") as file:
-        rows = [row for row in csv.DictReader(file) if row["score"] == "c_score"]
-    for noise, pacing, *accuracies in shown:
-        *words, updates = pacing.split(", ")
-        of = [
-            row
-            for row in rows
-            if row["label_noise"] == noise.replace(" ", "")
-            and row["pacing"] == ", ".join(words)
-            and row["updates"].split()[0] == updates
-        ]
-        assert [row["order"] for row in of] == ["iid", "random", "hard_to_easy", "easy_to_hard"], (noise, pacing)
-        told = [f"{100 * float(row['accuracy_mean']):.2f} ± {100 * float(row['accuracy_sd']):.2f}" for row in of]
-        assert [accuracy.strip("*") for accuracy in accuracies] == told
-    assert all(ARM_NAMES[row["order"]] in section for row in of)

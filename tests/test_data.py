@@ -5,11 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fitnets.data.batches import ShuffledBatches
+from fitnets.data.batch import UNLABELLED, ShuffledBatches
 from fitnets.data.images import class_balanced
 from fitnets.data.module import DataModule
-from fitnets.losses import UNLABELLED
 from tests.conftest import composed
+
+pytestmark = pytest.mark.fast
 
 
 def digits_data(**options) -> DataModule:
@@ -82,7 +83,7 @@ def test_class_balanced_takes_classes_in_rounds(counts: list[int], part: float, 
 
 
 def batches(n: int, size: int, per_epoch: int, seed: int = 0, first: int = 0) -> ShuffledBatches:
-    return ShuffledBatches(torch.arange(100, 100 + n), size, per_epoch, seed, lambda index, _t: index, first)
+    return ShuffledBatches(torch.arange(100, 100 + n), size, per_epoch, seed, lambda index, _t: index, first=first)
 
 
 @settings(deadline=None)

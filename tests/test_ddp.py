@@ -7,14 +7,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fitnets import ranks
-from fitnets.check import check_config
-from fitnets.data.batches import EvalBatches
+from fitnets import curriculum as curricula
+from fitnets.config import check
+from fitnets.data.batch import EvalBatches
 from fitnets.data.module import DataModule
-from fitnets.losses import hard_cross_entropy
-from fitnets.runs import folder_of, plan, with_parents
+from fitnets.losses import logits as kd_losses
+from fitnets.plan import plan
+from fitnets.store import folder_of, with_parents
+from fitnets.training import processes
+from fitnets.training.preflight import problems_with
 from tests.conftest import composed, go
-from tests.test_resume import StopAt
+from tests.stopping import StopAt
 
 TWO = ("trainer=ddp", "trainer.accelerator=cpu", "teacher.net.dropout=[0,0,0]")  # dropout's masks are each rank's own
 
@@ -47,11 +50,11 @@ def test_the_ranks_batches_are_the_parts_of_the_whole_batch(augment: dict) -> No
 @pytest.mark.parametrize("curriculum", ["random", "easy_to_hard"])
 def test_two_ranks_partition_the_pool_of_a_curriculum(curriculum: str) -> None:
     """Batch by batch as one process, so every sample of the pool once a pass over all ranks."""
-    spec = composed(f"curriculum={curriculum}")["curriculum"]
+    spec = curricula.spec(composed(f"curriculum={curriculum}")["curriculum"])
     difficulty = torch.rand(1438, generator=torch.Generator().manual_seed(0)).double()
 
     def ids(rank: int, world: int) -> list[torch.Tensor]:
-        data = data_of(rank, world, curriculum=spec, difficulty=difficulty)
+        data = data_of(rank, world, sampler=curricula.sampler(spec, difficulty))
         data.updates = 54  # three epochs
         batches = data.train_dataloader()
         return [batch.ids for _ in range(3) for batch in batches]
@@ -73,22 +76,32 @@ def test_every_rank_evaluates_a_part_of_every_batch_and_together_all_samples_onc
     assert torch.equal(torch.cat(list(EvalBatches(pool, 512, lambda index: index))), pool)
 
 
-def test_the_hard_loss_of_parts_averages_to_that_of_the_batch() -> None:
-    """Also where the parts have unequally many labels, and one has none."""
+def test_the_hard_loss_of_parts_averages_to_that_of_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the parts have unequally many labels, and one has none: each divides by the mean count."""
     logits, labels = torch.randn(8, 3), torch.tensor([0, 1, -1, -1, -1, -1, -1, -1])
-    mean_count = torch.tensor(2 / 4)
-    parts = [hard_cross_entropy(logits[i : i + 2], labels[i : i + 2], mean_count) for i in range(0, 8, 2)]
-    assert torch.stack(parts).mean() == pytest.approx(hard_cross_entropy(logits, labels).item())
+    whole = kd_losses.hard_cross_entropy(logits, labels).item()
+    monkeypatch.setattr(kd_losses, "is_distributed", lambda: True)
+    monkeypatch.setattr(kd_losses, "averaged", lambda count: torch.tensor(2 / 4))
+    parts = [kd_losses.hard_cross_entropy(logits[i : i + 2], labels[i : i + 2]) for i in range(0, 8, 2)]
+    assert torch.stack(parts).mean() == pytest.approx(whole)
 
 
-def test_what_cannot_be_shared_out_is_told_with_what_to_type() -> None:
-    problems = check_config(composed("trainer=ddp", "batch_size=65", "dataset.labels=51"))
-    assert len(problems) == 2
-    assert "type batch_size=64" in problems[0] and "type dataset.labels=50" in problems[1]
-    assert check_config(composed("trainer=ddp")) == []
-    assert check_config(composed("trainer=ddp", "stage=kd", "dataset.labels=51")) == []
-    (problem,) = check_config(composed("trainer.devices=0"))
+def test_what_cannot_be_shared_out_is_refused_with_what_to_type() -> None:
+    (problem,) = check(composed("trainer=ddp", "batch_size=65").resolved)
+    assert "batch_size=64" in problem
+    assert check(composed("trainer=ddp").resolved) == []
+    (problem,) = check(composed("trainer.devices=0").resolved)
     assert "trainer.devices is 0" in problem
+
+
+WITH_A_TEACHER = ("kd", "joint_hint_kd")  # all images are drawn
+
+
+@pytest.mark.parametrize("stage", ["backprop", "label_hint_kd", "joint_label_backprop", "kd", "joint_hint_kd"])
+def test_few_labels_are_shared_out_where_batches_are_drawn_from_them_alone(stage: str) -> None:
+    config = composed("trainer=ddp", "trainer.accelerator=cpu", "dataset.labels=51", f"stage={stage}")
+    problems = problems_with(config, with_parents(plan(config)))
+    assert ["dataset.labels=50" in problem for problem in problems] == ([] if stage in WITH_A_TEACHER else [True])
 
 
 @pytest.mark.slow
@@ -120,7 +133,10 @@ def test_two_processes_end_where_one_does_and_write_once(small, tmp_path: Path, 
         for file in folder.glob("*.safetensors"):
             weights, expected = load_file(file), load_file(tmp_path / "one" / run.name / file.name)
             for name, tensor in weights.items():
-                assert torch.allclose(tensor, expected[name], atol=1e-4), (run.name, file.name, name)
+                # Adam takes steps of one size along gradients of about zero, whose sign is float noise: a few weights
+                # differ by a part of the learning rate on some processors. A wrong share of a loss moves all of them.
+                difference = (tensor.double() - expected[name].double()).abs()
+                assert difference.max() < 2e-3 and difference.median() < 2e-5, (run.name, file.name, name)
 
 
 @pytest.mark.slow
@@ -143,11 +159,10 @@ def test_two_processes_keep_one_pool_where_it_is_ranked_by_the_network(small, tm
 
 def stopped_rank(rank: int, *args) -> None:
     """A rank that stops before update 20, in mid-epoch."""
-    import fitnets.report.progress as progress
-    from fitnets import ranks
+    import fitnets.training.progress as progress
 
     progress.StageProgress = lambda *_: StopAt(update=20)  # type: ignore[assignment, misc]
-    ranks._rank(rank, *args)
+    processes._rank(rank, *args)
 
 
 @pytest.mark.slow
@@ -157,7 +172,7 @@ def test_stopped_and_started_again_two_processes_end_bit_equal(small, tmp_path: 
     through, stopped = (small(*words, f"runs_dir={tmp_path}/{name}") for name in ("through", "stopped"))
     go(through)
     with monkeypatch.context() as patched:
-        patched.setattr(ranks, "_rank", stopped_rank)
+        patched.setattr(processes, "_rank", stopped_rank)
         with pytest.raises(torch.multiprocessing.ProcessRaisedException, match="Stop"):
             go(stopped)
     (run,) = plan(stopped)

@@ -6,11 +6,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
-from fitnets.data import files
-from fitnets.data.files import DataError, folder, hub
+from fitnets.data.decoded import DataError
+from fitnets.data.files import folder, hub
 from fitnets.data.identity import content, problem_with_path
-from fitnets.runs import plan
+from fitnets.data.images import split
+from fitnets.plan import plan
 from tests.conftest import ROOT, composed, faked_folder, faked_images, faked_parquet, go
 
 SHARED = ROOT.parent / "shared" / "data"
@@ -29,20 +31,27 @@ def test_parquet_columns_classes_and_shapes_are_found(tmp_path: Path) -> None:
         assert rows.argmax().item() in (label * 9 // 10, label * 9 // 10 + 1), "the bar is where its class says"
 
 
-def test_decoded_once_and_again_when_the_file_is_damaged(tmp_path: Path, monkeypatch, capsys) -> None:
-    path, calls = faked_parquet(tmp_path / "data"), []
-    decode = files._decode
-    monkeypatch.setattr(files, "_decode", lambda *args: calls.append(args) or decode(*args))
+def test_decoded_once_and_again_when_a_kept_file_is_damaged(tmp_path: Path, monkeypatch, capsys) -> None:
+    path, opened = faked_parquet(tmp_path / "data"), []
+    open_image = Image.open
+    monkeypatch.setattr(Image, "open", lambda file: opened.append(file) or open_image(file))
     first = hub(str(path), 0, str(tmp_path / "cache"))
+    once = len(opened)
     again = hub(str(path), 0, str(tmp_path / "cache"))
-    assert len(calls) == 1 and torch.equal(first.images, again.images), "once"
-    (kept,) = (tmp_path / "cache").glob("*.safetensors")
+    assert len(opened) == once >= 90 and torch.equal(first.images, again.images), "once"
+    expected = first.test_images.clone()  # the tensors are mapped from the kept files
+    (kept,) = (tmp_path / "cache").glob("*/test.npy")
     damaged = bytearray(kept.read_bytes())
     damaged[-1] ^= 1
-    expected = first.test_images.clone()  # the tensors are mapped from that very file
     kept.write_bytes(damaged)
     assert torch.equal(hub(str(path), 0, str(tmp_path / "cache")).test_images, expected)
-    assert len(calls) == 2 and "does not match its hash" in capsys.readouterr().err
+    assert len(opened) == 2 * once and str(kept) in capsys.readouterr().err
+    kept.unlink()
+    assert torch.equal(hub(str(path), 0, str(tmp_path / "cache")).test_images, expected)
+
+
+def nothing_kept(cache: Path) -> bool:
+    return not [file for file in cache.glob("*/about.json") if file.parent.suffix != ".partial"]
 
 
 def test_a_copy_elsewhere_is_the_same_data_and_a_changed_file_is_not(tmp_path: Path) -> None:
@@ -59,7 +68,7 @@ def test_a_truncated_file_is_one_clear_error_and_leaves_no_cache(tmp_path: Path)
     file.write_bytes(file.read_bytes()[:500])
     with pytest.raises(DataError, match=r"train-00000-of-00001\.parquet is no readable Parquet file"):
         hub(str(path), 0, str(tmp_path / "cache"))
-    assert not list((tmp_path / "cache").glob("*.safetensors"))
+    assert nothing_kept(tmp_path / "cache")
 
 
 def test_an_image_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
@@ -70,7 +79,7 @@ def test_an_image_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
     pq.write_table(table, path / "test-00000-of-00001.parquet")
     with pytest.raises(DataError, match="image 7 of the test part"):
         hub(str(path), 0, str(tmp_path / "cache"))
-    assert not list((tmp_path / "cache").glob("*.safetensors"))
+    assert nothing_kept(tmp_path / "cache")
 
 
 def test_missing_parts_and_ambiguous_columns_are_errors(tmp_path: Path) -> None:
@@ -136,8 +145,6 @@ def test_paths_are_checked_before_anything_is_imported() -> None:
 
 
 def test_the_papers_splits_are_the_last_images(tmp_path: Path) -> None:
-    from fitnets.data.images import split
-
     cfg = composed("dataset=mnist", f"dataset.path={faked_parquet(tmp_path / 'd')}", f"runs_dir={tmp_path}")
     _, train, val = split(cfg["dataset"], 0)
     assert train.tolist() == list(range(50)) and val.tolist() == list(range(50, 60))

@@ -3,26 +3,33 @@
 import csv
 from pathlib import Path
 
+import hydra
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
 
-import run as door
-from fitnets.check import ConfigError
-from fitnets.sweep import EXTRAS, ONE_PROCESS, shares
-from fitnets.train import devices_of
+from fitnets.config import ConfigError
+from fitnets.sweep import EXTRAS, ONE_PROCESS, shares, with_share
+from fitnets.training.engine import devices_of
 from tests.conftest import ROOT, SMALL, composed
-from tests.test_commands import typed
+from tests.typed import typed
 
 LAUNCHERS = sorted(path.stem for path in (ROOT / "conf" / "hydra" / "launcher").glob("*.yaml"))
+
+
+def with_hydra(word: str) -> DictConfig:
+    """The config of a command, with Hydra's own part of it."""
+    if not GlobalHydra.instance().is_initialized():
+        hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3")
+    return hydra.compose("config", [word], return_hydra_config=True)
 
 
 @pytest.mark.parametrize("name", LAUNCHERS)
 @pytest.mark.filterwarnings(r"ignore:\s*'hydra/launcher")
 def test_our_settings_are_the_ones_that_count(name: str) -> None:
     ours = yaml.safe_load((ROOT / "conf" / "hydra" / "launcher" / f"{name}.yaml").read_text())
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        launcher = compose("config", [f"hydra/launcher={name}"], return_hydra_config=True).hydra.launcher
+    launcher = with_hydra(f"hydra/launcher={name}").hydra.launcher
     assert set(launcher) == set(ours) and launcher._target_ == ours["_target_"]
     assert launcher._target_.split(".")[1] in EXTRAS
     plain = {key: value for key, value in ours.items() if "${" not in str(value)}
@@ -41,11 +48,11 @@ def test_jobs_side_by_side_share_the_cores_and_take_turns_on_the_gpus() -> None:
 
 def test_what_is_typed_wins_over_the_share() -> None:
     launcher = {"_target_": "x.JoblibLauncher", "n_jobs": 1}
-    cfg = door.shared_out(composed("trainer.threads=3", "trainer.gpu=1"), launcher, 7)
+    cfg = with_share(composed("trainer.threads=3", "trainer.gpu=1"), launcher, 7)
     assert (cfg["trainer"]["threads"], cfg["trainer"]["gpu"]) == (3, 1)
-    assert door.shared_out(composed(), launcher, 7)["trainer"]["gpu"] == 7
+    assert with_share(composed(), launcher, 7)["trainer"]["gpu"] == 7
     with pytest.raises(ConfigError, match="one device"):
-        door.shared_out(composed("trainer=ddp"), launcher, 0)
+        with_share(composed("trainer=ddp"), launcher, 0)
 
 
 @pytest.mark.parametrize(("turn", "gpus", "chosen"), [(None, 4, [0]), (1, 4, [1]), (5, 4, [1]), (3, 1, [0]), (2, 0, 1)])
@@ -65,9 +72,9 @@ def test_which_gpu_a_job_gets(turn, gpus, chosen, monkeypatch: pytest.MonkeyPatc
 def test_jobs_in_processes_of_their_own_share_stages_and_end_in_the_same_table(launcher, tmp_path: Path) -> None:
     pytest.importorskip(f"hydra_plugins.hydra_{launcher[0].partition('_')[0]}_launcher")
     words = ["-m", "stage=fitnet", "temperature=0,1,2", *SMALL]
-    beside = typed(*words, f"hydra/launcher={launcher[0]}", *launcher[1:], cwd=tmp_path)
-    assert beside.returncode == 2, beside.stderr
-    assert "2 of 3 jobs done" in beside.stdout and "REFUSED job 1 temperature=0: temperature is 0" in beside.stdout
+    done = typed(*words, f"hydra/launcher={launcher[0]}", *launcher[1:], cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "2 of 3 jobs done" in done.stdout and "REFUSED job 1 temperature=0: temperature is 0" in done.stdout
     stages = [path.parent.name.split("-")[0] for path in (tmp_path / "runs").glob("*/result.json")]
     assert sorted(stages) == ["hint", "kd", "kd", "teacher"]
     (table,) = (tmp_path / "runs" / "reports").glob("sweep-*/table.csv")

@@ -1,20 +1,26 @@
+"""Layers of any network: named, cut, heard, what runs below them; and the regressor that two shapes ask for."""
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from fitnets.layers import (
+from fitnets.models.blocks import MaxoutConv2d
+from fitnets.models.layers import (
     Cut,
     LayerError,
+    Tap,
     declared_nonlinearity,
     guided_half,
     guided_parameters,
     layer_shapes,
-    plan_regressor,
+    penultimate,
     resolve_layer,
 )
-from fitnets.models.maxout import MaxoutConv2d
+from fitnets.models.regressors import plan_regressor
+
+pytestmark = pytest.mark.fast
 
 SHAPE = (1, 8, 8)
 
@@ -90,8 +96,10 @@ def test_guided_half_is_what_runs_not_what_is_registered() -> None:
     net = Branching()
     names = {id(module): name for name, module in net.named_modules()}
     assert {names[id(module)] for module in guided_half(net, "join", SHAPE)} == {"", "left", "right", "join"}
-    trained = {id(p) for p in guided_parameters(net, "join", SHAPE)}
+    trained = {id(p) for p in guided_parameters(net, ["join"], SHAPE)}
     assert trained == {id(p) for m in (net.left, net.right, net.join) for p in m.parameters()}
+    several = guided_parameters(net, ["left", "join", "left"], SHAPE)
+    assert {id(p) for p in several} == trained and len(several) == len(trained), "each once"
 
 
 def test_a_layer_inside_a_container_and_a_container_itself() -> None:
@@ -131,6 +139,75 @@ def test_an_output_that_is_not_one_map_or_vector_is_refused() -> None:
     for layer in ("pairs", "tokens"):  # a tuple; (C, HW) a sample
         with pytest.raises(LayerError, match="not one map"):
             resolve_layer(Net(), layer, SHAPE, "teacher", "k")
+
+
+# ---------------------------------------------------------------------------------- several layers
+
+
+def convolutions(inplace: bool) -> nn.Sequential:
+    """Two convolutions, batch norm and a ReLU after each; the same weights every time."""
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for channels in (1, 4):
+        layers += [nn.Conv2d(channels, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=inplace)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+
+
+@pytest.mark.parametrize("layers", [["1"], ["4", "1"], ["0", "2", "4"]], ids=str)
+@pytest.mark.parametrize("to_end", [True, False])
+def test_a_relu_that_overwrites_a_layers_output_does_not_change_its_feature(layers: list[str], to_end: bool) -> None:
+    """`nn.ReLU(inplace=True)` after the named layer is the same function: the same features and the same gradients."""
+    x = torch.randn(5, *SHAPE)
+    found = []
+    for inplace in (False, True):
+        net = convolutions(inplace).train()
+        logits, features = Tap(net, layers, SHAPE, to_end)(x)
+        assert (logits is not None) == to_end
+        sum(feature.square().sum() for feature in features).backward()
+        found.append([*features, *(p.grad for p in net.parameters() if p.grad is not None)])
+    assert len(found[0]) == len(found[1]) > len(layers)
+    assert all(torch.equal(plain, overwritten) for plain, overwritten in zip(*found, strict=True))
+    assert any((feature < 0).any() for feature in found[0][: len(layers)]), "else a ReLU would not show"
+
+
+def test_features_come_in_the_order_asked_for_and_logits_are_the_networks_own() -> None:
+    net, x = Branching().eval(), torch.randn(3, *SHAPE)
+    with torch.no_grad():
+        logits, (join, left) = Tap(net, ["join", "left"], SHAPE)(x)
+        assert torch.equal(logits, net(x)) and torch.equal(left, net.left(x)) and torch.equal(join, Cut(net, "join")(x))
+
+
+def test_a_tap_that_does_not_go_to_the_end_stops_at_its_last_layer() -> None:
+    net = Branching()
+    tap, ran = Tap(net, ["join", "right"], SHAPE, to_end=False), []
+    for name in ("left", "right", "top", "head"):
+        net.get_submodule(name).register_forward_hook(lambda *_, name=name: ran.append(name))
+    logits, features = tap(torch.randn(2, *SHAPE))
+    assert logits is None and len(features) == 2 and ran == ["left", "right"]
+    net(torch.randn(2, *SHAPE))
+    assert ran[2:] == ["left", "right", "top", "head"], "the network itself still runs whole"
+
+
+@pytest.mark.parametrize("net", [Branching(), convolutions(True)], ids=["branching", "sequential"])
+def test_penultimate_is_what_the_last_linear_layer_is_given(net: nn.Module) -> None:
+    last = {"Branching": "head", "Sequential": "8"}[type(net).__name__]
+    name, shape = resolve_layer(net, "penultimate", SHAPE, "student", "k")
+    assert (name, shape) == penultimate(net, SHAPE) == (f"{last}:input", (net.get_submodule(last).in_features,))
+    net, x = net.eval(), torch.randn(2, *SHAPE)
+    with torch.no_grad():
+        logits, (feature,) = Tap(net, [name], SHAPE)(x)
+        assert feature.shape == (2, *shape) and torch.equal(net.get_submodule(last)(feature), logits)
+        assert torch.equal(Tap(net, [name], SHAPE, to_end=False)(x)[1][0], feature)
+    below = {id(p) for p in guided_parameters(net, [name], SHAPE)}
+    assert below and not below & {id(p) for p in net.get_submodule(last).parameters()}, "it is not run before its input"
+    assert declared_nonlinearity(net, name) is None
+
+
+def test_a_network_without_a_linear_layer_has_no_penultimate_one() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert penultimate(net, SHAPE) is None
+    with pytest.raises(LayerError, match="penultimate"):
+        resolve_layer(net, "penultimate", SHAPE, "student", "k")
 
 
 # --------------------------------------------------------------------------------------- regressors

@@ -8,9 +8,11 @@ import pytest
 import torch
 
 import fitnets
-from fitnets.assemble import make_data
-from fitnets.runs import folder_of, plan, read_result
-from tests.test_stages import pick
+from fitnets.plan import plan
+from fitnets.store import folder_of, read_result
+from fitnets.training.assemble import make_data
+from tests.conftest import plan_parents
+from tests.trained import pick
 
 
 @pytest.mark.parametrize(("stage", "arm"), [("backprop", "backprop"), ("kd", "kd"), ("kd", "fitnet")])
@@ -19,7 +21,7 @@ def test_a_loaded_student_is_ready_and_gives_the_reported_accuracy(compared, sta
     run = pick(cfg, stage, arm)
     student = fitnets.load_student(folder_of(run, runs_dir))
     assert isinstance(student, torch.nn.Module) and not any(m.training for m in student.modules())
-    data = make_data(run, {role: folder_of(parent, runs_dir) for role, parent in run.parents.items()})
+    data = make_data(run, plan_parents(run, runs_dir))
     expected = read_result(run, runs_dir)["test_accuracy"]
     for images in (
         data.images.test_images,
@@ -48,7 +50,7 @@ def test_a_folder_without_a_finished_run_is_an_error_that_says_so(tmp_path: Path
 
 def test_a_teachers_folder_is_an_error_that_names_load_teacher(compared) -> None:
     cfg, runs_dir = compared
-    teacher = plan(cfg | {"stage": {"name": "teacher"}})[0]
+    teacher = plan(cfg.at_stage("teacher"))[0]
     with pytest.raises(ValueError, match=r"is a teacher run.*fitnets\.load_teacher"):
         fitnets.load_student(folder_of(teacher, runs_dir))
 

@@ -1,4 +1,4 @@
-"""fitnets/memory.py: an update uses again what the one before freed."""
+"""fitnets/training/memory.py: an update uses again what the one before freed."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ import pytest
 FAULTS = """
 import resource, sys, torch
 if sys.argv[1] == "kept":
-    from fitnets.memory import keep_freed_memory
+    from fitnets.training.memory import keep_freed_memory
     keep_freed_memory()
 def update():
     tensors = [torch.ones(10_000_000) for _ in range(4)]

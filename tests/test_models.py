@@ -4,12 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from fitnets import cost
-from fitnets.layers import layer_shapes
 from fitnets.load import build_net
+from fitnets.models.blocks import MaxoutConv2d, MaxoutLinear
 from fitnets.models.init import scaled, uniform
-from fitnets.models.maxout import MaxoutConv2d, MaxoutLinear
+from fitnets.models.layers import layer_shapes
+from fitnets.training import cost
 from tests.conftest import composed
+
+pytestmark = pytest.mark.fast
 
 NETS = [("teacher", "wide_shallow"), ("teacher", "wide_relu")]
 NETS += [("student", "thin_deep"), ("student", "thin_deeper"), ("student", "thin_relu")]

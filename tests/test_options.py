@@ -10,19 +10,21 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from fitnets.check import check_config
-from fitnets.runs import folder_of, plan
+from fitnets.commands import Config
+from fitnets.config import check
+from fitnets.plan import plan
+from fitnets.store import folder_of
 from tests.conftest import ROOT, composed, faked_parquet, go
 
 
-def outcome(cfg: dict) -> tuple[dict, dict]:
+def outcome(cfg: Config) -> tuple[dict, dict]:
     """result.json of the last run and its student's weights."""
     go(cfg)
     folder = folder_of(plan(cfg)[-1], Path(cfg["runs_dir"]))
     return json.loads((folder / "result.json").read_text()), load_file(folder / "student.safetensors")
 
 
-def assert_alike(cfg: dict, other: dict) -> None:
+def assert_alike(cfg: Config, other: Config) -> None:
     (result, weights), (result2, weights2) = outcome(cfg), outcome(other)
     assert result["fingerprint"] == result2["fingerprint"]
     assert result2["validation"] == pytest.approx(result["validation"], rel=1e-2, abs=1e-3)
@@ -61,7 +63,7 @@ def test_bf16_follows_float32(small, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("word", ["trainer.fused=yes", "trainer.compile=fast"])
 def test_an_unknown_option_lists_the_known_ones(word: str) -> None:
-    (problem,) = check_config(composed(word))
+    (problem,) = check(composed(word).resolved)
     assert word.partition("=")[0] in problem
 
 
@@ -70,7 +72,7 @@ import sys, threading, time
 from pathlib import Path
 import torch
 from fitnets.data.module import DataModule
-from fitnets.stages.answers import Store, cached
+from fitnets.stages.answers import AnswerStore, cached
 from fitnets.stages.teacher import FrozenTeacher
 
 torch.set_num_threads(1)
@@ -101,7 +103,7 @@ data = DataModule(spec, 0, 64, seed=0, augment={"flip": True, "crop": 0, "varian
 data.setup()
 data.move_to(torch.device("cpu"), images=False)
 with torch.no_grad():
-    answers = cached(FrozenTeacher(net), data, "float32", {"test": 1}, Store(Path(cache), at, 1.0))
+    answers = cached(FrozenTeacher(net), data, AnswerStore("cached", Path(cache), {"test": 1}, "float32", at), "")
     seen = 0
     for batch in data.train_dataloader():
         assert torch.allclose(answers(batch), net(batch.x), atol=1e-5)

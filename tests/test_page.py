@@ -19,8 +19,8 @@ import yaml
 from PIL import Image
 
 from fitnets.report.charts import counted_in, legend_columns
+from fitnets.report.comparisons import comparisons_of
 from fitnets.report.folders import NoRuns, read
-from fitnets.report.grouping import problems_of
 from fitnets.report.page import write_page
 from tests.conftest import go
 
@@ -150,7 +150,11 @@ def test_a_page_stands_alone_and_is_well_formed(whole: Page) -> None:
     assert referred and referred <= set(page.ids)
     assert {link.partition(":")[0] for link in page.links if not link.startswith("#")} == {"data"}
     assert "http" not in page.raw and "@import" not in page.raw
-    assert not re.search(r"#0[ab]0[ab]", page.raw), "every placeholder has become a colour of the theme"
+    figures = re.findall(r"<svg .*?</svg>", page.raw)
+    assert len(figures) == len(page.svg) > 8
+    for figure in figures:
+        assert "var(--" in figure
+        assert not re.search(r"(?<!, )#[0-9a-f]{6}\b", figure), "a colour stands only as the fallback of the theme's"
     for words in page.svg.values():
         assert len(words) > 20, "text is text"
 
@@ -291,7 +295,7 @@ def test_the_lineage_and_the_commands_are_those_of_the_folders(compared) -> None
     for child in runs_dir.glob("kd-*"):
         parents = yaml.safe_load((child / "config.yaml").read_text())["parents"]
         before = lineage[: lineage.index(child.name)]
-        above = parents.get("hint", parents["teacher"])
+        above = parents.get("student", parents["teacher"])
         assert above in before
         inside = before[before.index(above) :]
         assert inside.count("<ul>") > inside.count("</ul>"), f"{child.name} hangs below {above}"
@@ -301,10 +305,10 @@ def test_the_lineage_and_the_commands_are_those_of_the_folders(compared) -> None
 
 def test_a_missing_parent_is_told(compared, tmp_path: Path) -> None:
     configs = {f: yaml.safe_load((f / "config.yaml").read_text()) for f in compared[1].glob("kd-*")}
-    child = next(folder for folder, config in configs.items() if "hint" in config["parents"])
+    child = next(folder for folder, config in configs.items() if "student" in config["parents"])
     shutil.copytree(child, tmp_path / child.name)
     page = Page(write_page([tmp_path / child.name], tmp_path / "page.html", "Alone", []))
-    assert "(teacher, hint no longer on disk)" in page.text and "hints" not in page.sections
+    assert "(teacher, student no longer on disk)" in page.text and "hints" not in page.sections
 
 
 # ---------------------------------------------------------------------------------------------- sweeps
@@ -317,13 +321,14 @@ def swept(compared, tmp_path_factory) -> Path:
     shutil.copytree(compared[1], runs_dir)
     for folder in [f for f in runs_dir.glob("kd-*") if "kd-" in f.name]:
         config = yaml.safe_load((folder / "config.yaml").read_text())
-        if "hint" not in config["parents"]:
+        if "student" not in config["parents"]:
             shutil.rmtree(folder)
             continue
         for temperature, gain in ((4.0, 0.01), (8.0, -0.01)):
             copy = runs_dir / f"{folder.name}-t{temperature:g}"
             shutil.copytree(folder, copy)
-            (copy / "config.yaml").write_text(yaml.safe_dump(config | {"temperature": temperature}))
+            config["kd_loss"]["temperature"] = temperature
+            (copy / "config.yaml").write_text(yaml.safe_dump(config))
             result = json.loads((copy / "result.json").read_text())
             accuracy = result["validation"]["accuracy"] + gain
             told = 0.1234 * temperature / 4
@@ -356,19 +361,19 @@ def test_pairs_of_layers_are_a_heat_map(swept: Path, tmp_path: Path) -> None:
         edited(copy, hint=result["hint"] | {"hint_layer": "conv1"}, validation={"hint_loss": 1.0, "r2": 0.987})
         for child in runs_dir.glob("kd-*-t4"):
             config = yaml.safe_load((child / "config.yaml").read_text())
-            if config["parents"]["hint"] == folder.name:
+            if config["parents"]["student"] == folder.name:
                 other = runs_dir / f"{child.name}-conv1"
                 shutil.copytree(child, other)
-                config["parents"]["hint"] = copy.name
+                config["parents"]["student"] = copy.name
                 (other / "config.yaml").write_text(yaml.safe_dump(config))
                 facts = json.loads((other / "result.json").read_text())
                 edited(other, validation=facts["validation"] | {"accuracy": 0.901})
     page = write(runs_dir)
     assert "0.987" in page.svg["validation R2 by pair of layers"]
-    words = page.svg["validation accuracy (%) by pair of layers"]
+    words = page.svg["validation accuracy % by pair of layers"]
     assert "90.1" in words and "conv1" in words and "conv2" in words
     (row,) = [row for row in page.table() if row["test %"].startswith("12.34")]
-    assert row["hint layer"] == "conv1" and row["temperature"] == "4"
+    assert row["hint ← guided"].startswith("conv1 ← ") and row["temperature"] == "4"
 
 
 def test_runs_that_differ_in_the_seed_alone_are_one_row_and_an_older_twin_is_left_out(compared, tmp_path: Path) -> None:
@@ -377,9 +382,9 @@ def test_runs_that_differ_in_the_seed_alone_are_one_row_and_an_older_twin_is_lef
     old = next(runs_dir.glob("backprop-*"))
     shutil.copytree(old, runs_dir / f"{old.name}-new")
     edited(runs_dir / f"{old.name}-new", test_accuracy=0.5)
-    (problem,) = problems_of(read([path.parent for path in sorted(runs_dir.glob("*/result.json"))]))
-    assert problem.repeated == 1 and [len(row.runs) for row in problem.students] == [2, 2, 2]
-    backprop = problem.students[0]
+    (comparison,) = comparisons_of(read([path.parent for path in sorted(runs_dir.glob("*/result.json"))]))
+    assert comparison.repeated == 1 and [len(row.runs) for row in comparison.students] == [2, 2, 2]
+    backprop = comparison.students[0]
     assert [run.name.endswith("-new") for run in backprop.runs].count(True) == 1
     assert "1 older run(s)" in write(runs_dir).text
 

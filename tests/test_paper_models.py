@@ -3,17 +3,21 @@
 Counts are weights without biases, as the original computeNumberParams.py counts them.
 """
 
+import copy
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from fitnets.cost import multiplications, parameters
-from fitnets.layers import LayerError, layer_shapes, plan_regressor, resolve_layer
 from fitnets.load import build_net
-from fitnets.models.maxout import MaxoutConv2d
+from fitnets.models.blocks import MaxoutConv2d
+from fitnets.models.layers import LayerError, layer_shapes, resolve_layer
+from fitnets.models.regressors import plan_regressor
+from fitnets.training.cost import multiplications, parameters
 from tests.conftest import composed
+
+pytestmark = pytest.mark.fast
 
 CIFAR, MNIST, FACES = (3, 32, 32), (1, 28, 28), (3, 16, 16)
 
@@ -66,7 +70,7 @@ def test_the_cifar_teacher() -> None:
 
 def test_the_mnist_pair() -> None:
     assert weights(net_of("teacher", "maxout_mnist", MNIST)) == 360_816
-    convs = composed("teacher=maxout_mnist")["teacher"]["net"]
+    convs = copy.deepcopy(composed("teacher=maxout_mnist")["teacher"]["net"])
     convs["convs"][2]["pieces"] = 4
     with torch.device("meta"):
         assert weights(build_net(convs, MNIST, 10)) == 418_416

@@ -1,6 +1,5 @@
 """The pool of a curriculum: how it grows, who comes first, exact resume."""
 
-import functools
 from dataclasses import replace
 
 import numpy as np
@@ -10,18 +9,15 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fitnets.check_curriculum import check_pool
-from fitnets.data.curriculum import GrowingPool, pacing, pool_size, ranking
-from fitnets.runs import plan
+from fitnets.curriculum.checks import check_pool
+from fitnets.curriculum.pool import GrowingPool, pacing, pool_size, ranking
+from fitnets.plan import plan
 from tests.conftest import ROOT, composed
 
 CONF = ROOT / "conf" / "curriculum" / "pacing"
 PACINGS = {file.stem: yaml.safe_load(file.read_text()) for file in sorted(CONF.glob("*.yaml"))}
 
 # ------------------------------------------------------------------------------------------- pacing
-
-
-composed_once = functools.cache(composed)
 
 
 @settings(deadline=None)
@@ -38,7 +34,7 @@ def test_pools_only_grow_end_at_the_whole_set_and_never_exceed_it(
 ) -> None:
     """A pacing that does not reach the whole set is refused before the training."""
     spec = PACINGS[name] | {"start": start} | ({"full_at": full_at} if "full_at" in PACINGS[name] else {})
-    run = plan(composed_once("stage=backprop", "curriculum=easy_to_hard"))[0]
+    run = plan(composed("stage=backprop", "curriculum=easy_to_hard"))[0]
     epochs, per_epoch = 10, max(1, updates // 10)
     recipe = run.spec["recipe"] | {"batch_size": batch_size}
     changed = {"recipe": recipe, "updates_per_epoch": per_epoch, "epochs": epochs}
@@ -117,7 +113,7 @@ def test_equal_difficulties_do_not_follow_the_file() -> None:
 def growing(samples: int, batch_size: int, updates: int, seed: int = 0, start: float = 0.1) -> GrowingPool:
     ranked = torch.randperm(samples, generator=torch.Generator().manual_seed(seed))
     pace = pacing(PACINGS["linear"] | {"start": start}, updates, 5)
-    return GrowingPool(ranked, batch_size, 5, seed, lambda index, t: index, pace)
+    return GrowingPool(ranked, batch_size, 5, seed, lambda index, t: index, fraction=pace)
 
 
 def batches(pool: GrowingPool, count: int) -> list[torch.Tensor]:
@@ -140,7 +136,7 @@ def test_resumed_at_any_step_the_next_batches_are_the_same(samples, batch_size, 
     second.load_state_dict(first.state_dict())
     for a, b in zip(batches(second, updates - stop), expected[stop:], strict=True):
         assert torch.equal(a, b)
-    assert torch.equal(second.shown, whole.shown)
+    assert torch.equal(second.times_drawn, whole.times_drawn)
 
 
 @settings(deadline=None, max_examples=40)
@@ -154,7 +150,7 @@ def test_a_pass_shows_every_sample_of_the_pool_once(samples: int, batch_size: in
         given_out += batch.bincount(minlength=samples)
         first = given_out[pool.pool[: pool_size(pool.fraction(0), samples, pool.batch_size)]]
         assert first.max() - first.min() <= 1, "those who were there from the start are shown equally often"
-    assert torch.equal(given_out, pool.shown[:samples])
+    assert torch.equal(given_out, pool.times_drawn[:samples])
 
 
 def test_another_seed_is_another_order_of_batches_from_the_same_pool() -> None:
@@ -165,7 +161,7 @@ def test_another_seed_is_another_order_of_batches_from_the_same_pool() -> None:
 
 def test_a_pacing_is_asked_for_no_update_after_the_last() -> None:
     pace = pacing({"name": "own", "_target_": "tests.planted.rising", "start": 0.1}, 20, 5)
-    pool = GrowingPool(torch.arange(100), 4, 5, 0, lambda index, t: index, pace)
+    pool = GrowingPool(torch.arange(100), 4, 5, 0, lambda index, t: index, fraction=pace)
     assert len(batches(pool, 20)) == 20 and pool.admitted == 100
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from fitnets.check import ConfigError, check_config, check_nets
-from fitnets.positions import found_pairs, thinned, trained_layers, with_pairs
-from fitnets.runs import plan
-from tests.conftest import composed, go
+from fitnets.commands import commands_of
+from fitnets.config import ConfigError, check
+from fitnets.positions import found_pairs, thinned, trained_layers
+from tests.conftest import composed, go, named_runs
 
 
 def test_every_pair_that_a_regressor_fits_is_found() -> None:
@@ -21,7 +21,10 @@ def test_every_pair_that_a_regressor_fits_is_found() -> None:
     assert pairs == [*maps, ("classifier", "classifier")]
     everything = found_pairs(composed("stage=positions", "regressor=fc"))
     assert len(everything) == 3 * 10 and set(pairs) <= set(everything)
-    assert check_nets(composed("stage=positions", f"stage.pairs={json.dumps(pairs)}".replace('"', ""))) == []
+    given = composed("stage=positions", f"stage.pairs={json.dumps(pairs)}".replace('"', ""), "seeds=[0]")
+    kinds = [run.spec["hint"] for run in named_runs(given) if run.stage == "hint"]
+    assert [(hint["teacher_layer"], hint["student_layer"]) for hint in kinds] == pairs
+    go(given.changed({"dry_run": True}))  # every pair passes the checks
 
 
 def test_layers_of_any_net_that_are_hints_of_their_own() -> None:
@@ -54,30 +57,29 @@ def test_too_many_pairs_are_thinned_out_evenly(most: int | None) -> None:
         assert (at[0], at[-1]) == (0, 18) and max(gaps) - min(gaps) <= 1
 
 
-def test_how_many_are_left_out_is_said(capsys) -> None:
-    told: list[str] = []
-    cfg = with_pairs(composed("stage=positions", "stage.max_pairs=4"), told.append)
-    assert len(cfg["stage"]["pairs"]) == 4 and len(plan(cfg)) == 4 * 5 * 2
-    assert told == [
-        "Positions: 19 pairs of layers fit; 15 are left out, evenly along the teacher's and then the student's depth "
-        "(stage.max_pairs=4; null: all)"
-    ]
+def test_how_many_are_left_out_is_said() -> None:
+    lines: list[str] = []
+    commands = commands_of(composed("stage=positions", "stage.max_pairs=4"), lines.append)
+    pairs = {tuple(command.at.items()) for command in commands}
+    assert len(commands) == 4 * 5 and len(pairs) == 4
+    (line,) = lines
+    assert "19 pairs" in line and "15 are left out" in line and "stage.max_pairs" in line
 
 
 @pytest.mark.parametrize(
-    ("word", "told"),
+    ("word", "expected"),
     [
         ("stage.max_pairs=0", "type stage.max_pairs=20"),
         ("stage.pairs=[conv1]", "stage.pairs=[[conv1,conv4],[conv2,conv6]]"),
         ("seeds=[]", "seeds is []; it must be one or more"),
     ],
 )
-def test_what_makes_no_sense_is_told(word: str, told: str) -> None:
-    (problem,) = check_config(composed("stage=positions", word))
-    assert told in problem
+def test_what_makes_no_sense_is_refused(word: str, expected: str) -> None:
+    (problem,) = check(composed("stage=positions", word).resolved)
+    assert expected in problem
 
 
-def test_a_pair_that_does_not_fit_is_told_before_any_training(small) -> None:
+def test_a_pair_that_does_not_fit_is_refused_before_any_training(small) -> None:
     with pytest.raises(ConfigError, match="the student has no layer 'conv99'"):
         go(small("stage=positions", "stage.pairs=[[conv1,conv99],[conv2,conv2]]"))
 

@@ -7,12 +7,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fitnets.data.augment import drawn, shown
+from fitnets.data import augment
 from fitnets.data.module import DataModule
 from fitnets.data.preprocess import fitted, gcn_zca, standardise
 from fitnets.load import load_student
-from fitnets.runs import folder_of, plan, read_result
+from fitnets.plan import plan
+from fitnets.store import folder_of, read_result
 from tests.conftest import composed, faked_parquet, go
+
+pytestmark = pytest.mark.fast
 
 
 def correlated(n: int = 400) -> torch.Tensor:
@@ -86,7 +89,8 @@ def test_a_student_trained_on_whitened_images_loads_with_its_preprocessing(tmp_p
 
 
 def augmented(x: torch.Tensor, flip: bool, crop: int, seed: int) -> torch.Tensor:
-    return shown(x, drawn(len(x), flip, crop, torch.Generator().manual_seed(seed)), flip, crop)
+    looks = augment.drawn(len(x), flip, crop, torch.Generator().manual_seed(seed))
+    return augment.augmented(x, looks, flip, crop)
 
 
 def test_standardise_is_the_mean_and_spread_of_all_pixels_of_a_channel() -> None:
@@ -127,8 +131,8 @@ def test_every_shift_and_side_is_drawn_about_equally() -> None:
 def test_arms_and_resumed_trainings_see_the_same_augmented_batches() -> None:
     def batches(first_epoch: int) -> list[torch.Tensor]:
         cfg = composed()
-        augment = {"flip": True, "crop": 2}
-        data = DataModule(cfg["dataset"], 0, 64, 5, augment=augment, first_epoch=first_epoch)
+        shown = {"flip": True, "crop": 2}
+        data = DataModule(cfg["dataset"], 0, 64, 5, augment=shown, first_epoch=first_epoch)
         data.setup()
         return [batch.x for batch in data.train_dataloader()]
 

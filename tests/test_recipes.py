@@ -1,6 +1,5 @@
 """Recipes: the paper's and its code's rules to the digit, stop rules, retraining, and who wins over whom."""
 
-import csv
 import json
 from pathlib import Path
 
@@ -8,12 +7,16 @@ import pytest
 import torch
 from torch import nn
 
-from fitnets.check import check_config
-from fitnets.losses import linear, saturating, soft_cross_entropy
-from fitnets.models.maxout import MaxoutConv2d
-from fitnets.optim import RMSPropFloor, bound_norms, lr_factor, make_optimizer
-from fitnets.runs import ARMS, folder_of, plan, read_result, with_parents
+from fitnets.config import check
+from fitnets.losses.logits import soft_cross_entropy
+from fitnets.losses.schedules import linear, saturating
+from fitnets.models.blocks import MaxoutConv2d
+from fitnets.plan import plan
+from fitnets.stages.optimizers import RMSPropFloor, bound_norms, lr_factor, make_optimizer, parameter_factors
+from fitnets.store import read_result, with_parents
 from tests.conftest import composed, go
+from tests.trained import differing, figures, weights
+from tests.watched import Watch
 
 
 def test_rmsprop_is_pylearn2s() -> None:
@@ -40,8 +43,8 @@ def test_lambda_of_the_original_code() -> None:
 
 
 def test_constant_and_rising_lambda() -> None:
-    assert {linear(epoch, 9, 2.0, 2.0) for epoch in range(9)} == {2.0}
-    rising = [linear(epoch, 4, 1.0, 4.0) for epoch in range(4)]
+    assert {linear(epoch, 9, start=2.0, end=2.0) for epoch in range(9)} == {2.0}
+    rising = [linear(epoch, 4, start=1.0, end=4.0) for epoch in range(4)]
     assert rising == [1.0, 2.0, 3.0, 4.0]
 
 
@@ -64,10 +67,15 @@ def tiny() -> nn.Sequential:
     return nn.Sequential(MaxoutConv2d(1, 2, 3, max_norm=0.5), nn.Flatten(), nn.Linear(2, 2))
 
 
+def optimizer_of(net: nn.Module, recipe: dict, updates: int = 10, projector: nn.Module | None = None) -> dict:
+    factors = parameter_factors(net, net.parameters(), recipe, {})
+    return make_optimizer(net, factors, projector or nn.ModuleList(), recipe, updates)
+
+
 def test_convolutions_have_their_own_rate_and_filters_their_bound() -> None:
     net = tiny()
     recipe = {"optimizer": {"_target_": "torch.optim.SGD", "lr": 1.0}, "lr_schedule": "constant"}
-    made = make_optimizer(net, net.parameters(), recipe | {"conv_lr_scale": 0.05, "max_norm": True}, 10)
+    made = optimizer_of(net, recipe | {"conv_lr_scale": 0.05, "max_norm": True})
     rates = {group["lr"]: len(group["params"]) for group in made["optimizer"].param_groups}
     assert rates == {1.0: 2, 0.05: 2}
     net[0].weight.data.fill_(1.0)
@@ -77,6 +85,16 @@ def test_convolutions_have_their_own_rate_and_filters_their_bound() -> None:
     untouched = torch.tensor([[3.0, 4.0], [0.3, 0.4]])
     bound_norms([(untouched, 1.0)])
     assert torch.allclose(untouched, torch.tensor([[0.6, 0.8], [0.3, 0.4]]), atol=1e-5)
+
+
+def test_what_learns_along_has_the_plain_rate_and_the_guided_half_its_own() -> None:
+    net, projector = tiny(), nn.ModuleList([nn.Linear(3, 2)])
+    recipe = {"optimizer": {"_target_": "torch.optim.SGD", "lr": 1.0}, "lr_schedule": "constant", "conv_lr_scale": 0.5}
+    factors = parameter_factors(net, net.parameters(), recipe, {0.1: list(net[0].parameters())})
+    groups = make_optimizer(net, factors, projector, recipe, 10)["optimizer"].param_groups
+    rates = {p: group["lr"] for group in groups for p in group["params"]}
+    assert {rates[p] for p in net[0].parameters()} == {0.05}, "the recipe's factor times the guided half's"
+    assert {rates[p] for p in [*net[2].parameters(), *projector.parameters()]} == {1.0}
 
 
 def test_momentum_rises_and_a_resumed_schedule_goes_on() -> None:
@@ -89,7 +107,7 @@ def test_momentum_rises_and_a_resumed_schedule_goes_on() -> None:
 
     def made() -> tuple:
         net = tiny()
-        configured = make_optimizer(net, net.parameters(), recipe, 10)
+        configured = optimizer_of(net, recipe)
         return configured["optimizer"], configured["lr_scheduler"]["scheduler"]
 
     optimizer, scheduler = made()
@@ -115,9 +133,11 @@ def test_experiment_over_recipe_over_defaults_and_the_command_line_over_all() ->
     assert paper["init"]["name"] == "paper" and paper["dataset"]["name"] == "mnist" and not paper["max_norm"]
     code = composed(*mnist, "recipe=paper_code")
     assert code["max_norm"] and code["conv_lr_scale"] == 1.0 and code["optimizer"]["lr"] == 0.0005
-    assert code["hint"]["reduction"] == "code" and code["kd_loss"]["name"] == "code"
+    assert code["hint_loss"]["reduction"] == "code" and code["kd_loss"]["student_temperature"] == 1
+    assert paper["hint_loss"]["reduction"] == "example" and "student_temperature" not in paper["kd_loss"]
+    assert code["kd_loss"]["weights"]["soft"] == code["lambda_schedule"]
     assert code["lambda_schedule"] == {
-        "_target_": "fitnets.losses.saturating",
+        "_target_": "fitnets.losses.schedules.saturating",
         "start": 4.0,
         "end": 0.0,
         "begin": 5,
@@ -132,103 +152,52 @@ def test_experiment_over_recipe_over_defaults_and_the_command_line_over_all() ->
     assert typed["teacher"]["name"] == "wide_shallow", "the command line wins over an experiment's groups"
 
 
-def test_a_teachers_recipe_is_untouched_by_the_students() -> None:
-    def teacher(recipe: str) -> str:
-        cfg = composed("stage=teacher", "experiment=paper/mnist", "dataset.path=owner/name", f"recipe={recipe}")
-        return plan(cfg)[0].fingerprint
-
-    assert teacher("paper") == teacher("paper_code") == teacher("modern")
-
-
 def test_patience_stops_a_stage_after_epochs_without_a_better_figure(small) -> None:
-    cfg = small("stage=fitnet", "patience=2", "epochs.hint=40", "epochs.kd=40", "keep=best", "optimizer.lr=0.05")
-    go(cfg)
-    runs_dir = Path(cfg["runs_dir"])
+    config = small("stage=fitnet", "patience=2", "epochs.hint=40", "epochs.kd=40", "keep=best", "optimizer.lr=0.05")
+    go(config)
+    runs_dir = Path(config["runs_dir"])
     stopped = 0
-    for run in plan(cfg):
-        result = read_result(run, runs_dir)
-        assert result is not None
-        with open(folder_of(run, runs_dir) / "metrics.csv") as file:
-            rows = list(csv.DictReader(file))
-        name, sign = ("val/hint_loss", 1) if run.stage == "hint" else ("val/accuracy", -1)
-        figures = [sign * float(row[name]) for row in rows]
-        assert result["epochs"] == len(rows)
-        if len(rows) < 40:
+    for run, (name, sign) in zip(plan(config), (("val/hint_loss", 1), ("val/accuracy", -1)), strict=True):
+        found = [sign * figure for figure in figures(run, runs_dir, name)]
+        assert read_result(run, runs_dir)["epochs"] == len(found)
+        if len(found) < 40:
             stopped += 1
-            assert min(figures[-2:]) >= min(figures[:-2]) and figures.index(min(figures)) == len(figures) - 3
+            assert min(found[-2:]) >= min(found[:-2]) and found.index(min(found)) == len(found) - 3
     assert stopped, "at this learning rate at least one stage stops early"
 
 
 def test_retrained_on_all_for_the_epochs_that_validation_found(small) -> None:
-    cfg = small("stage=fitnet", "retrain_on_all=true", "keep=best", "epochs.hint=3", "epochs.kd=4")
-    go(cfg)
-    runs_dir = Path(cfg["runs_dir"])
-    runs = with_parents(plan(cfg))
-    assert len(runs) == 6, "teacher, hint and KD, each found and then retrained"
-    for run in plan(cfg):
-        result, found = (read_result(r, runs_dir) for r in (run, run.parents["found"]))
-        assert result is not None and found is not None
-        assert result["epochs"] == found["kept_epoch"] and result["train_on"] == "all"
-        assert result["validation"] == found["validation"], "what was validation is trained on now"
+    """And the test part is read once by each arm: not by the first training, which searched the epochs."""
+    config, watch = small("stage=fitnet", "retrain_on_all=true", "keep=best", "epochs.hint=3", "epochs.kd=4"), Watch()
+    watch.run(config)
+    runs_dir = Path(config["runs_dir"])
+    runs = with_parents(plan(config))
+    assert len(runs) == 6, "teacher, hint and KD, each searched and then retrained"
+    for run in plan(config):
+        result, searched = read_result(run, runs_dir), read_result(run.parents["searched"], runs_dir)
+        assert result["epochs"] == searched["kept_epoch"] and result["train_on"] == "all"
+        assert result["validation"] == searched["validation"], "what was validation is trained on now"
         assert result["updates"] == result["epochs"] * (1438 // 64), "train and validation images"
-        assert "found" in run.parents["teacher"].parents
+        assert "searched" in run.parents["teacher"].parents
+    read = {(run.stage, "searched" in run.parents): watch.of(run).tested for run in runs}
+    retrained = {run.stage: read_result(run, runs_dir)["epochs"] for run in runs if "searched" in run.parents}
+    assert {which: reads for which, reads in read.items() if reads} == {
+        (stage, True): [(retrained[stage], 359)] for stage in ("teacher", "kd")
+    }
+    assert all(read_result(run, runs_dir)["test"] == {} for run in runs if "searched" not in run.parents)
 
 
-@pytest.mark.parametrize("arm", ARMS)
-def test_every_arm_trains_with_equal_updates(small, arm: str) -> None:
-    cfg = small(f"stage={arm}", "epochs.hint=1", "epochs.kd=2", "epochs.teacher=1")
-    go(cfg)
-    runs_dir = Path(cfg["runs_dir"])
-    results = [read_result(run, runs_dir) for run in plan(cfg)]
-    assert sum(result["updates"] for result in results if result) == 3 * 18
-    assert results[-1] is not None and results[-1]["test_accuracy"] > 0.05
-
-
-def test_label_hints_leave_everything_above_the_guided_layer_as_it_was(small) -> None:
-    from safetensors.torch import load_file
-
-    cfg = small("stage=label_hint_kd", "epochs.hint=1", "epochs.kd=1", "epochs.teacher=1")
-    go(cfg)
-    hint = plan(cfg)[0]
-    other = small("stage=label_hint_kd", "epochs.hint=2", "epochs.kd=1", "epochs.teacher=1")
-    go(other)
-    after = [load_file(folder_of(p, Path(cfg["runs_dir"])) / "student.safetensors") for p in (hint, plan(other)[0])]
-    same = {name for name in after[0] if torch.equal(after[0][name], after[1][name])}
-    assert {n for n in after[0] if n.startswith(("conv5", "conv6", "classifier"))} == same
-    assert set(after[0]) == set(after[1]) and not any("head" in name for name in after[0])
-
-
-def test_a_frozen_guided_half_stays_and_a_random_teacher_is_untrained(small) -> None:
-    from safetensors.torch import load_file
-
-    frozen = small("stage=frozen_guided", "epochs.hint=1", "epochs.kd=1", "epochs.teacher=1")
-    go(frozen)
-    runs_dir = Path(frozen["runs_dir"])
-    hint, kd = (load_file(folder_of(run, runs_dir) / "student.safetensors") for run in plan(frozen))
-    moved = {name.partition(".")[0] for name in hint if not torch.equal(hint[name], kd[name])}
-    assert moved == {"conv5", "conv6", "classifier"}
-    random = small("stage=random_teacher", "epochs.hint=1", "epochs.kd=1", "epochs.teacher=1")
-    go(random)
-    run = plan(random)
-    untrained = read_result(run[0].parents["teacher"], runs_dir)
-    assert untrained is not None and untrained["updates"] == 0
-    assert run[1].parents["teacher"].spec["epochs"] == 1, "KD's own teacher is the trained one"
-
-
-def test_joint_hint_sums_kd_and_the_hint_loss_and_keeps_no_regressor(small) -> None:
-    from safetensors.torch import load_file
-
-    cfg = small("stage=joint_hint_kd", "epochs.hint=1", "epochs.kd=1", "epochs.teacher=1")
-    go(cfg)
-    folder = folder_of(plan(cfg)[0], Path(cfg["runs_dir"]))
-    with open(folder / "metrics.csv") as file:
-        row = next(csv.DictReader(file))
-    total = float(row["distill/hard"]) + float(row["distill/lambda"]) * float(row["distill/soft"])
-    assert float(row["train/loss"]) == pytest.approx(total + float(row["distill/side"]), rel=1e-4)
-    names = set(load_file(folder / "student.safetensors"))
-    assert names == set(load_file(folder / "student.safetensors")) and not any("head" in n for n in names)
+def test_a_frozen_guided_half_stays_and_a_random_teacher_is_untrained(watched) -> None:
+    hint, kd = (weights(run, watched.runs_dir) for run in watched.arms["frozen_guided"])
+    own = {name for name in differing(hint, kd) if not name.endswith(("running_mean", "running_var", "tracked"))}
+    assert {name.partition(".")[0] for name in own} == {"conv5", "conv6", "classifier"}
+    hint_run, kd_run = watched.arms["random_teacher"]
+    untrained = hint_run.parents["teacher"]
+    assert read_result(untrained, watched.runs_dir)["updates"] == 0
+    assert not differing(weights(untrained, watched.runs_dir, "teacher"), watched.watch.of(hint_run).teachers[0].before)
+    assert kd_run.parents["teacher"].spec["epochs"] == 1, "KD's own teacher is the trained one"
 
 
 def test_cached_answers_of_augmented_images_are_refused() -> None:
-    problems = check_config(composed("augment=crop4_flip", "answers=cached"))
-    assert len(problems) == 1 and "type answers=online" in problems[0]
+    (problem,) = check(composed("augment=crop4_flip", "answers=cached").resolved)
+    assert "answers=online" in problem

@@ -62,15 +62,23 @@ def test_rows_with_patience_are_marked(typed: list[str], tmp_path: Path) -> None
     [
         (["mnist", "--recipes", "papre"], "has no recipe papre; choose from: paper, paper_code, modern"),
         (["mnist", "--budget", "modern=1"], "expected N or RECIPE=N"),
-        (["mnist", "--seeds", "a"], "expected whole numbers"),
-        (["mnist", "--arms", "kdd"], "no arm kdd"),
-        (["imagenet"], "invalid choice"),
+        (["mnist", "--seeds", "a"], "seeds"),
+        (["mnist", "--arms", "kd,kdd"], "kdd"),
+        (["mnist", "--set", "temprature=3"], "temperature"),
     ],
 )
-def test_bad_words_are_one_error(words: list[str], told: str, capsys) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        reproduce.main(words)
-    assert stopped.value.code == 2 and told in capsys.readouterr().err
+def test_bad_words_are_one_error(words: list[str], told: str, capsys, tmp_path: Path) -> None:
+    assert reproduce.main([*words, "--runs-dir", f"{tmp_path}/runs"]) == 2
+    error = capsys.readouterr().err
+    assert told in error and "nothing was trained" in error and not (tmp_path / "runs").exists()
+
+
+def test_a_table_takes_every_arm_that_a_comparison_takes(typed: list[str], tmp_path: Path) -> None:
+    """One of conf/arm, with its own loss; the paper prints nothing beside it."""
+    assert reproduce.main([*typed, "--recipes", "modern", "--budget", "2", "--arms", "backprop,dkd"]) == 0
+    rows = table(tmp_path / "out")[1]
+    assert [row["arm"] for row in rows] == ["teacher", "backprop", "dkd"] and rows[2]["paper_error"] == ""
+    assert "DKD" in (tmp_path / "runs" / "reports" / "mnist.html").read_text()
 
 
 def test_only_printed_numbers_stand_beside_ours() -> None:

@@ -1,4 +1,4 @@
-"""Scores: their direction on planted difficulty, who scores whom, what is told of them and what they are reused by."""
+"""Scores: their direction on planted difficulty, who scores whom, what is said of them and what they are reused by."""
 
 import json
 from pathlib import Path
@@ -9,12 +9,13 @@ import torch
 from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
 
-from fitnets import scores
-from fitnets.assemble import make_data
+from fitnets.curriculum import scores
+from fitnets.curriculum.agreement import agreements
 from fitnets.data.images import folds_of
 from fitnets.load import load_teacher
-from fitnets.report.agreement import agreements
-from fitnets.runs import folder_of, plan
+from fitnets.plan import plan
+from fitnets.store import folder_of
+from fitnets.training.assemble import make_data
 from tests.conftest import ROOT, SMALL, composed, go
 from tests.planted import hard_ones
 
@@ -72,8 +73,8 @@ def test_planted_hard_samples_rank_hardest(planted: list[str], tmp_path: Path, n
         teacher = load_teacher(folder_of(run.parents["teacher"], folder.parent))
         with torch.no_grad():
             answers = teacher(data.images.images[data.train_index]).double().softmax(1)
-        told = float((answers.amax(1) > 0.999).double().mean())
-        assert told < 0.5 and result["score"]["teacher_sure"] == pytest.approx(told, abs=1e-6)
+        sure = float((answers.amax(1) > 0.999).double().mean())
+        assert sure < 0.5 and result["score"]["teacher_sure"] == pytest.approx(sure, abs=1e-6)
 
 
 def test_scores_are_reused_and_agree_with_each_other(planted: list[str], capsys) -> None:
@@ -88,7 +89,7 @@ def test_scores_are_reused_and_agree_with_each_other(planted: list[str], capsys)
     assert "Nothing to train" in capsys.readouterr().out
 
 
-def test_wrong_labels_rank_hardest_and_are_told(planted: list[str]) -> None:
+def test_wrong_labels_rank_hardest_and_are_said(planted: list[str]) -> None:
     words = [word for word in planted if not word.startswith("dataset.")]
     _, result, _ = scored(words, "svm_margin", "dataset.label_noise=0.3")
     assert result["score"]["auroc_of_wrong_labels"] > 0.9
@@ -128,12 +129,12 @@ def test_the_student_that_scores_a_sample_has_not_seen_it(planted: list[str], mo
     monkeypatch.setattr(scores, "load_student", lambda folder: folder.name)
     asked = {}
 
-    class Told(scores.Scored):
+    class Asked(scores.Scored):
         def logits(self, net: str, index: torch.Tensor) -> torch.Tensor:
             asked[net] = index
             return torch.zeros(len(index), 10, dtype=torch.float64)
 
-    difficulty = scores.c_score(Told(data, {role: Path(role) for role in run.parents}), 4, 2, 15, 0)
+    difficulty = scores.c_score(Asked(data, {role: Path(role) for role in run.parents}), 4, 2, 15, 0)
     assert asked.keys() == run.parents.keys() and len(asked) == 8
     for role, parent in run.parents.items():
         assert torch.equal(asked[role], data.fold(*parent.spec["held_out"])), "which it was trained without"

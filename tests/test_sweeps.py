@@ -2,26 +2,24 @@
 
 import csv
 import json
-import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from fitnets.check import ConfigError, check_config
-from fitnets.report.sweep import Point, figure_of, finish, rows, varied, write_report
-from fitnets.runs import plan
-from fitnets.sweep import as_job, described, read_jobs, refusal, swept, write
+from fitnets.commands import arm_names, commands_of
+from fitnets.config import ConfigError, check
+from fitnets.plan import plan
+from fitnets.report.sweep import finish, read_jobs, swept, varied
+from fitnets.sweep import as_job, described, refusal, write
 from tests.conftest import ROOT, SMALL, composed
-from tests.test_commands import ENV, command, typed
+from tests.test_launchers import with_hydra
+from tests.typed import ENDS_ITS_PROCESS, ENV, command, each_typed, typed
 
 BROKEN = """
 import torch
@@ -85,37 +83,15 @@ def test_stages_that_jobs_share_run_once(swept_once) -> None:
     assert done.stdout.count("teacher wide_shallow seed 0: val accuracy") == 1
 
 
-def point(at: str, seed: int, accuracy: float, nll: float = 1.0) -> Point:
-    validation = {"accuracy": accuracy, "nll": nll}
-    result = {"validation": validation, "test_accuracy": 1 - accuracy, "params": 1, "multiplications": 1, "seed": seed}
-    return Point((at,), Path(f"{at}-{seed}"), result, 1.0)
-
-
-def chosen(points: list[Point]) -> str:
-    (best,) = [row for row in rows(points, figure_of(points)) if row.chosen]
-    return best.at[0]
-
-
-def test_the_best_on_validation_is_chosen_whatever_test_says() -> None:
-    points = [point("1", 0, 0.7), point("2", 0, 0.9), point("3", 0, 0.8)]  # the lower validation, the higher test
-    table = rows(points, "accuracy")
-    assert chosen(points) == "2" and [row.test is None for row in table] == [True, False, True]
-    assert [row.at[0] for row in table] == ["1", "2", "3"]
-
-
-def test_ties_go_to_the_lower_nll_and_fewer_seeds_cannot_win() -> None:
-    assert chosen([point("1", 0, 0.9, 0.5), point("2", 0, 0.9, 0.4)]) == "2"
-    assert chosen([point("1", 0, 0.8), point("1", 1, 0.8), point("2", 0, 0.99)]) == "1"
-
-
 def test_which_keys_make_rows() -> None:
     jobs = [["temperature=1", "seed=0", "+a.b=1"], ["temperature=2", "seed=1", "+a.b=1"]]
     assert swept(jobs) == ["temperature", "seed"]
-    run = {"stage": "kd", "hint": None}
-    of = [{"overrides": words, "runs": [run | {"arm": "kd"}]} for words in jobs]
+    of = [{"overrides": words, "runs": [{"at": {}}]} for words in jobs]
     assert varied(of) == ["temperature"], "seeds are averaged over"
-    of[0]["runs"].append({"stage": "backprop", "arm": "backprop", "hint": None})
+    of[0]["runs"] = [{"at": {"arm": "KD"}}, {"at": {"arm": "DKD"}}]
     assert varied(of) == ["temperature", "arm"], "a comparison swept over has a row for each arm"
+    of[0]["runs"] = [{"at": {"arm": "KD"}}, {"at": {"arm": "KD"}}]
+    assert varied(of) == ["temperature"], "where the job has several"
 
 
 def test_a_sweep_of_comparisons_has_rows_for_its_arms(compared, tmp_path: Path, capsys) -> None:
@@ -123,7 +99,8 @@ def test_a_sweep_of_comparisons_has_rows_for_its_arms(compared, tmp_path: Path, 
     jobs = [["temperature=3"], ["temperature=4"]]
     write(tmp_path / "sweep.json", {"name": "compare-x", "words": [], "jobs": jobs, "runs_dir": str(tmp_path)})
     with as_job(tmp_path / "0", 0, ["temperature=3"]) as job:
-        job.names(plan(cfg), runs_dir)
+        commands = commands_of(cfg, print)
+        job.name_runs(commands, [plan(command.config, command.arm) for command in commands], runs_dir)
     with as_job(tmp_path / "1", 1, ["temperature=4"]):
         raise MemoryError
     assert finish(tmp_path) == 1
@@ -141,13 +118,24 @@ def test_a_job_leaves_its_end_on_disk(tmp_path: Path) -> None:
         raise ConfigError(["a is 1", "b is 2"])
     with as_job(tmp_path / "2", 2, jobs[2]):
         sys.exit("gone")
-    told = [(job["status"], job.get("reason")) for job in read_jobs(tmp_path)]
-    assert told == [
+    ends = [(job["status"], job.get("reason")) for job in read_jobs(tmp_path)]
+    assert ends == [
         ("done", None),
         ("refused", "a is 1; b is 2"),
         ("failed", "SystemExit: gone"),
         ("failed", "it was never started"),
     ]
+
+
+def test_where_all_that_failed_was_refused_the_exit_code_says_so(tmp_path: Path, capsys) -> None:
+    jobs = [[f"seed={seed}"] for seed in range(2)]
+    write(tmp_path / "sweep.json", {"name": "x", "words": [], "jobs": jobs, "runs_dir": str(tmp_path)})
+    with as_job(tmp_path / "0", 0, jobs[0]):
+        pass
+    with as_job(tmp_path / "1", 1, jobs[1]):
+        raise ConfigError(["a is 1"])
+    assert finish(tmp_path) == 2
+    assert "1 of 2 jobs done" in (out := capsys.readouterr().out) and "REFUSED job 2 seed=1: a is 1" in out
 
 
 def test_a_job_that_was_killed_is_a_failure(tmp_path: Path) -> None:
@@ -158,16 +146,18 @@ def test_a_job_that_was_killed_is_a_failure(tmp_path: Path) -> None:
     assert (job["status"], job["reason"]) == ("failed", "it was stopped before it ended")
 
 
-def test_described_tells_the_layers_of_a_kd_stage_after_its_hint(compared) -> None:
+def test_a_job_names_the_last_run_of_a_command_and_what_it_started_from(compared) -> None:
     cfg, runs_dir = compared
-    told = [described(run, runs_dir) for run in plan(cfg)]
-    assert {t["stage"]: t["hint"] for t in told if t["arm"] == "fitnet"}["kd"] == ["middle", "middle"]
+    after_hint = next(command for command in commands_of(cfg, print) if command.arm.name == "fitnet")
+    runs = plan(after_hint.config, after_hint.arm)
+    found = described(after_hint, runs[-1], runs_dir)
+    assert found["at"] == {"arm": "hint then KD"} and found["folder"] == f"{runs_dir}/{runs[-1].name}"
+    assert {Path(folder).name.partition("-")[0] for folder in found["before"]} == {"teacher", "hint"}
 
 
 @pytest.mark.parametrize("name", [path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml")])
 def test_every_sweep_file_sweeps_what_composes(name: str) -> None:
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("config", [f"sweep={name}"], return_hydra_config=True)
+    cfg = with_hydra(f"sweep={name}")
     assert cfg.hydra.mode.name == "MULTIRUN" and cfg.stage.name == "fitnet"
     for key, values in cfg.hydra.sweeper.params.items():
         for value in values.split(","):
@@ -175,48 +165,30 @@ def test_every_sweep_file_sweeps_what_composes(name: str) -> None:
 
 
 def test_several_devices_and_a_sweep_are_refused_in_one_line(tmp_path: Path) -> None:
-    done = typed("-m", "stage=fitnet", "trainer=ddp", "temperature=1,2", cwd=tmp_path)
+    (tmp_path / "here").mkdir()
+    words = ["-m", "stage=fitnet", "trainer=ddp", "temperature=1,2"]
+    (done,) = each_typed([words], tmp_path / "here", tmp_path / "answers")
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
-    assert "trainer.devices is 2: type trainer=auto" in done.stderr and not (tmp_path / "runs").exists()
+    assert "trainer.devices is 2: type trainer=auto" in done.stderr and not list((tmp_path / "here").iterdir())
 
 
 def test_a_launcher_that_is_not_installed_says_what_to_install() -> None:
     target = "hydra_plugins.hydra_nowhere_launcher.launcher.NowhereLauncher"
-    told = refusal(OmegaConf.create({"trainer": {"devices": 1}, "hydra": {"launcher": {"_target_": target}}}))
-    assert told is not None and "hydra_nowhere_launcher" in told
+    problem = refusal(OmegaConf.create({"trainer": {"devices": 1}, "hydra": {"launcher": {"_target_": target}}}))
+    assert problem is not None and "hydra_nowhere_launcher" in problem
     fine = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
     assert refusal(OmegaConf.create({"trainer": {"devices": 1}, "hydra": {"launcher": {"_target_": fine}}})) is None
 
 
-@pytest.mark.parametrize("keys", [["temperature"], ["hint"], ["a", "b"], ["a", "b", "c"]])
-def test_every_kind_of_plot_is_drawn(tmp_path: Path, keys: list[str]) -> None:
-    from rich.console import Console
-
-    values = {"temperature": ["1", "2", "8"], "hint": ["early", "late"], "a": ["x", "y"], "b": ["1", "10"], "c": ["z"]}
-    grid: list[tuple[str, ...]] = [()]
-    for key in keys:
-        grid = [(*at, value) for at in grid for value in values[key]]
-    made = [
-        Point(at, Path(f"{at}{seed}"), point("", seed, 0.5 + 0.05 * i + 0.01 * seed).result, 1.0)
-        for i, at in enumerate(grid)
-        for seed in (0, 1)
-    ]
-    table = write_report(tmp_path, made, keys, "title", "command", Console(quiet=True))
-    assert len(table) == len(grid) and (tmp_path / "plot.png").stat().st_size > 5000
-
-
 @pytest.mark.slow
 def test_a_killed_sweep_started_again_goes_on(tmp_path: Path) -> None:
-    words = ["-m", "stage=fitnet", "temperature=1,2,4", "seed=0,1", *SMALL]
-    process = subprocess.Popen(command(*words), cwd=tmp_path, env=ENV, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while len(list((tmp_path / "runs").glob("kd-*/result.json"))) < 2:
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    """Killed in its third job: a hint stage has 36 updates, KD after it 54."""
+    (tmp_path / "mine.py").write_text(ENDS_ITS_PROCESS)
+    words = ["-m", "stage=fitnet", "temperature=1,2,4", "seed=0,1", *SMALL, "optimizer._target_=mine.Ends"]
+    killed = typed(*words, cwd=tmp_path, PYTHONPATH=str(tmp_path), END_BEFORE="190")
+    assert killed.returncode == -9 and len(list((tmp_path / "runs").glob("kd-*/result.json"))) == 2
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*/result.json")}
-    again = typed(*words, cwd=tmp_path)
+    again = typed(*words, cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert again.returncode == 0, again.stderr
     assert "6 of 6 jobs done" in again.stdout
     assert all(path.stat().st_mtime_ns == when for path, when in before.items()), "what was done is reused"
@@ -235,4 +207,4 @@ DOCUMENTED = [
 def test_every_documented_command_composes_and_passes_the_checks(line: str) -> None:
     words = [word for word in shlex.split(line)[2:] if word != "-m"]
     firsts = [word if "[" in word else re.sub(r"=([^,]+),.*", r"=\1", word) for word in words]
-    assert check_config(composed(*firsts)) == []
+    assert check(composed(*firsts).resolved, arm_names()) == []

@@ -10,20 +10,40 @@ import pytest
 import torch
 from rich.console import Console
 
-from fitnets.report.progress import StageProgress, clock
-from fitnets.report.terminal import say_plan
-from fitnets.runs import folder_of, plan, resumes_at, status, with_parents
-from fitnets.train import train
-from tests.conftest import ROOT, go, plan_parents
+from fitnets.report.terminal import next_command, one_line, say_plan, summary
+from fitnets.store import folder_of, resumes_at, status, with_parents
+from fitnets.training.engine import train
+from fitnets.training.progress import StageProgress, clock
+from tests.conftest import ROOT, composed, go, named_runs, plan_parents
 from tests.test_resume import Stop, StopAt
+
+RESULT: dict[str, Any] = {
+    "stage": "mine",
+    "dataset": "digits",
+    "seed": 0,
+    "kept_epoch": 2,
+    "updates": 36,
+    "seconds": 0.61,
+    "params": 181258,
+    "multiplications": 1843840,
+    "test": {},
+    "test_accuracy": None,
+}
+HINT = {"hint_layer": "conv2", "guided_layer": "conv6"}
+REGRESSOR = {
+    "regressor": "a map",
+    "regressor_params": 7,
+    "regressor_nonlinearity": "relu",
+    "nonlinearity_because": "so",
+}
 
 
 @pytest.mark.parametrize(("update", "epoch"), [(20, 2), (36, 3)])  # 18 updates an epoch: in the second, and at its end
 def test_the_plan_names_the_epoch_at_which_training_then_goes_on(small, capsys, update: int, epoch: int) -> None:
     cfg = small("stage=hint", "epochs.teacher=1", "epochs.hint=4", "trainer.checkpoint_seconds=0")
     runs_dir = Path(cfg["runs_dir"])
-    go(cfg | {"stage": {"name": "teacher"}})
-    (run,) = plan(cfg)
+    go(small("stage=teacher", "epochs.teacher=1"))
+    (run,) = named_runs(cfg)
     with pytest.raises(Stop):
         train(run, folder_of(run, runs_dir), plan_parents(run, runs_dir), cfg["trainer"], [StopAt(update=update)])
     assert resumes_at(run, runs_dir) == epoch
@@ -38,19 +58,75 @@ def test_the_plan_names_the_epoch_at_which_training_then_goes_on(small, capsys, 
 
 def test_many_stages_are_a_line_a_kind_and_a_checkpoint_that_cannot_be_read_only_resumes(small) -> None:
     cfg = small("seeds=[0,1,2]")
-    runs_dir, runs = Path(cfg["runs_dir"]), with_parents(plan(cfg))
+    runs_dir, runs = Path(cfg["runs_dir"]), with_parents(named_runs(cfg))
     broken = next(run for run in runs if run.stage == "hint")
     folder_of(broken, runs_dir).mkdir(parents=True)
-    (folder_of(broken, runs_dir) / "last.ckpt").write_bytes(b"not a zip file")
+    (folder_of(broken, runs_dir) / "last.ckpt").write_bytes(b"without the epoch beside it")
     assert resumes_at(broken, runs_dir) is None
     text = io.StringIO()
     say_plan(Console(file=text, width=200), runs, {r.fingerprint: status(r, runs_dir) for r in runs}, runs_dir)
     lines = [" ".join(line.split()) for line in text.getvalue().splitlines()]
     assert lines[0].startswith("Plan: 13 stages, 13 to train")
-    assert lines[1:] == [
+    assert [line.partition(" (")[0] if " (" in line else line for line in lines[1:]] == [
         *("teacher wide_shallow to train x 1", "backprop thin_deep to train x 3", "hint thin_deep resumes x 1"),
-        *("hint thin_deep to train x 2", "kd thin_deep to train x 3", "kd thin_deep after hint to train x 3"),
+        *("hint thin_deep to train x 2", "kd thin_deep to train x 3", "kd thin_deep after hint"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("result", "told"),
+    [
+        ({"validation": {"accuracy": 0.97, "nll": 0.1}}, "val accuracy 97.00%, 0.6 s"),
+        ({"validation": {"accuracy": 0.9, "agreement": 0.8}}, "val accuracy 90.00%, agreement 80.00%, 0.6 s"),
+        (
+            {"validation": {"hint_loss": 475.912, "r2": -3.2962}, "hint": HINT | REGRESSOR},
+            "hint loss 475.9, R2 -3.296, regressor a map, 0.6 s",
+        ),
+        ({"validation": {"hint_loss": 2.0}, "hint": HINT}, "hint loss 2, 0.6 s"),
+        ({"validation": {"my_figure": 0.25}}, "my_figure 0.25, 0.6 s"),
+        ({"validation": {}}, "left untrained"),
+        (
+            {"validation": {}, "score": {"samples": 1168, "teacher_sure": 0.5, "agreement": {"c_score": 0.25}}},
+            "1,168 samples scored; the teacher is more than 99.9 % sure of 50.0% "
+            "(rank agreement: with c_score 0.25), 0.6 s",
+        ),
+    ],
+)
+def test_a_line_tells_the_figures_that_are_there(result: dict[str, Any], told: str) -> None:
+    assert one_line(RESULT | result) == told
+
+
+def test_the_summary_of_any_stage_tells_the_figures_that_are_there() -> None:
+    (run,) = named_runs(composed("stage=hint"))
+    result = RESULT | {"validation": {"hint_loss": 2.5, "r2": 0.5}, "hint": HINT | REGRESSOR | {"reduction": "mean"}}
+    lines = summary(run, result, Path("runs"), ["stage=hint"]).splitlines()
+    for line in (
+        "  hint                 conv2 (teacher) <- conv6 (student)",
+        "  regressor            a map, 7 parameters",
+        "                       non-linearity relu: so",
+        "  validation hint loss 2.5  (mean)",
+        "  validation R2        0.5000",
+        "  kept                 epoch 2, 36 updates, 0.6 s",
+        "  cost                 181,258 parameters, 1,843,840 multiplications",
+    ):
+        assert line in lines
+    assert not any("accuracy" in line for line in lines)
+    tested = {"validation": {"accuracy": 0.5}, "test_accuracy": 0.25, "test": {"accuracy": 0.25}}
+    lines = summary(run, RESULT | tested, Path("runs"), []).splitlines()
+    assert "  validation accuracy  50.00%" in lines and "  test accuracy        25.00%" in lines
+    assert not any("hint loss" in line or "regressor" in line or "same answer" in line for line in lines)
+
+
+def test_what_to_type_next_is_what_was_typed_with_the_next_stage() -> None:
+    (run,) = named_runs(composed("stage=hint"))
+    assert run.next is not None
+    following = f"stage={run.next['stage']}"
+    typed = next_command(run, Path("runs/a"), ["fresh=true", "stage=hint", "student=thin_relu"])
+    assert typed.startswith(f"python run.py {following} student=thin_relu")
+    untyped = next_command(run, Path("runs/a"), ["experiment=mine"])
+    assert untyped.startswith(f"python run.py experiment=mine {following}"), "the experiment names the stage"
+    last = next(run for run in named_runs(composed("stage=kd")))
+    assert "load_student('runs/a')" in next_command(last, Path("runs/a"), [])
 
 
 def test_planning_imports_no_torch() -> None:
@@ -76,7 +152,7 @@ class Steps:
 
 @pytest.mark.parametrize("terminal", [False, True])
 def test_progress_tells_the_figures_that_matter_the_speed_and_the_time_left(terminal: bool, monkeypatch) -> None:
-    import fitnets.report.progress as progress
+    import fitnets.training.progress as progress
 
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])

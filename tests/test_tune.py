@@ -9,7 +9,7 @@ pytest.importorskip("optuna")
 import optuna
 import tune
 
-from fitnets.check import ConfigError
+from fitnets.config import ConfigError
 from tests.conftest import SMALL
 
 SPACE = {"optimizer.lr": ("log", ["1e-4", "1e-2"]), "temperature": ("uniform", ["1", "10"])}
@@ -101,7 +101,7 @@ def test_the_pruner_stops_a_training_that_is_worse_than_the_others() -> None:
         current_epoch = 0
 
     with pytest.raises(optuna.TrialPruned):
-        tune.pruner(study.ask(), "accuracy").on_validation_end(Trainer(), None)
+        tune.pruner(study.ask()).on_validation_end(Trainer(), None)
 
 
 def test_a_killed_trial_is_tried_again_with_its_values(tmp_path: Path) -> None:
@@ -116,3 +116,24 @@ def test_a_killed_trial_is_tried_again_with_its_values(tmp_path: Path) -> None:
     trials = optuna.load_study(study_name=name, storage=f"sqlite:///{file}").trials
     assert [trial.state.name for trial in trials] == ["COMPLETE", "FAIL", "COMPLETE"]
     assert trials[2].params == trials[1].params
+
+
+@pytest.mark.parametrize("words", [["stage=compare"], ["stage=score", "curriculum=easy_to_hard"], ["dry_run=true"]])
+def test_what_trains_no_one_student_cannot_be_tuned(words: list[str], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="a trial trains one student"):
+        tune.tune(SPACE, ["stage=kd", *words] if words == ["dry_run=true"] else words, 1, 0, True)
+
+
+def test_a_stage_without_accuracy_is_tuned_by_what_its_table_is_ranked_by(tmp_path: Path, capsys) -> None:
+    """A hint stage by its R2; a trial whose figure is another one is refused, as the two cannot be compared."""
+    overrides = ["stage=hint", f"runs_dir={tmp_path}", *SMALL]
+    space = {"hint_loss": ("choice", ["fitnet", "attention"])}
+    assert tune.tune(space, overrides, 6, 0, False) == 1
+    told = capsys.readouterr().out
+    (file,) = (tmp_path / "tune").glob("*.sqlite")
+    trials = optuna.load_study(study_name=file.stem, storage=f"sqlite:///{file}").trials
+    results = [json.loads(path.read_text())["validation"] for path in tmp_path.glob("hint-*/result.json")]
+    found = {trial.params["hint_loss"]: trial.value for trial in trials if trial.value is not None}
+    (value,) = found.values()
+    assert value in ({r["r2"] for r in results if "r2" in r} | {-r["hint_loss"] for r in results if "r2" not in r})
+    assert "they cannot be compared" in told
