@@ -125,7 +125,11 @@ def test_every_pair_fits_at_every_position_and_usual_size(teacher: str, student:
         assert plan_regressor(*shapes).kind == "conv", "our pairs follow the paper's rule"
 
 
-@pytest.mark.parametrize("student", AT_HOME_STUDENTS)
+LARGE = [student for student in AT_HOME_STUDENTS if student.startswith(("fitnet", "depth"))]
+SMALLER = [student for student in AT_HOME_STUDENTS if student not in LARGE]
+
+
+@pytest.mark.parametrize("student", [*SMALLER, *(pytest.param(large, marks=pytest.mark.slow) for large in LARGE)])
 def test_every_student_runs_through_both_stages(tmp_path: Path, student: str) -> None:
     runs_through(tmp_path, f"student={student}", "teacher.net.widths=[8,12]", "dataset.test_fraction=0.8")
 
@@ -159,7 +163,7 @@ def test_every_arm_runs_beside_the_stages(tmp_path: Path) -> None:
     """With its own title in the table; how it is called is all that a table knows of it."""
     arms = ["backprop", "kd", *OPTIONS["arm"]]
     words = ["seeds=[0,1]", f"stage.arms=[{','.join(arms)}]", "epochs.hint=1", "epochs.kd=1", f"runs_dir={tmp_path}"]
-    go(composed(*SMALL, *words))
+    go(composed(*SMALL, *words, "updates_per_epoch=3"))
     (table,) = tmp_path.glob("reports/*/table.md")
     for arm in OPTIONS["arm"]:
         assert f"| {said(Path('arm') / arm)['title']} |" in table.read_text()

@@ -161,6 +161,7 @@ def test_a_comparison_runs_on_class_folders(tmp_path: Path) -> None:
     assert list(tmp_path.glob("runs/reports/compare-thin_deep-folder-*/table.md"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.exists(), reason="the shared data are not beside this checkout")
 @pytest.mark.parametrize(("name", "channels", "size", "train"), [("mnist", 1, 28, 60_000), ("cifar10", 3, 32, 50_000)])
 def test_the_real_sets(tmp_path_factory, name: str, channels: int, size: int, train: int) -> None:

@@ -9,14 +9,13 @@ import pytorch_lightning as pl
 import torch
 
 from fitnets.plan import plan
-from fitnets.store import Run, folder_of, resumes_at, with_parents
+from fitnets.stages import optimizers
+from fitnets.store import Run, folder_of, read_result, resumes_at, with_parents
 from fitnets.training.engine import train
 from tests.conftest import SMALL, composed, go, plan_parents
 from tests.stopping import Stop, StopAt
 
 SHORT = ["epochs.teacher=3", "epochs.hint=3", "epochs.kd=3", "trainer.checkpoint_seconds=0"]
-
-
 COMMANDS = {  # -> words, and which of the runs is stopped
     "teacher": (["stage=fitnet"], "teacher"),  # with dropout
     "hint": (["stage=fitnet"], "hint"),
@@ -43,7 +42,8 @@ def ran_through(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tup
 
 
 PLACES = [{"update": 1}, {"update": 20}, {"update": 36}, {"update": 37}, {"epoch": 1}]
-CASES = [(name, at) for name in ("teacher", "backprop", "hint", "kd") for at in PLACES]
+CASES = [("teacher", at) for at in PLACES]
+CASES += [(name, at) for name in ("backprop", "hint", "kd") for at in PLACES[1::2] + PLACES[4:]]
 CASES += [(name, at) for name in ("crd", "easy_to_hard", "self_paced") for at in ({"update": 20}, {"update": 36})]
 
 
@@ -77,6 +77,17 @@ def stopped_and_started_again(run: Run, runs_dir: Path, tmp_path: Path, at: dict
     for weights in done.glob("*.safetensors"):
         assert weights.read_bytes() == (folder / weights.name).read_bytes(), weights.name
     assert (folder / "metrics.csv").read_text() == (done / "metrics.csv").read_text()
+
+
+@pytest.mark.filterwarnings("ignore:Encountered `nan`")
+def test_the_best_weights_so_far_are_not_lost(small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A learning rate that wrecks the network from the second epoch on: what is kept was best before the stop."""
+    monkeypatch.setattr(optimizers, "lr_factor", lambda _name, step, _steps, _end: 1.0 if step < 18 else 1e12)
+    config = small("stage=backprop", *SHORT, "keep=best")
+    go(config)
+    (run,) = plan(config)
+    assert read_result(run, Path(config["runs_dir"]))["kept_epoch"] == 1
+    stopped_and_started_again(run, Path(config["runs_dir"]), tmp_path, {"update": 25})
 
 
 def test_when_it_is_saved_has_no_influence(small, tmp_path: Path) -> None:

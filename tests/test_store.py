@@ -50,14 +50,16 @@ def test_the_same_command_twice_gives_byte_equal_weights(small, tmp_path: Path) 
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
+@pytest.mark.slow  # it wants all cores for itself
 def test_so_it_does_with_all_threads(tmp_path: Path) -> None:
     """Networks large enough that torch does share out their work; a few updates of each stage."""
     words = ["stage=fitnet", "epochs.teacher=1", "epochs.hint=1", "epochs.kd=1", "updates_per_epoch=3", "trainer=cpu"]
     words += ["teacher.net.widths=[32,32]", "teacher.recipe.batch_size=512"]
-    before = torch.get_num_threads()
+    before, threads = torch.get_num_threads(), max(2, os.cpu_count() or 1)
     try:
+        torch.set_num_threads(threads)
         for name in ("a", "b"):
-            go(composed(*words, f"trainer.threads={max(2, os.cpu_count() or 1)}", f"runs_dir={tmp_path}/{name}"))
+            go(composed(*words, f"trainer.threads={threads}", f"runs_dir={tmp_path}/{name}"))
     finally:
         torch.set_num_threads(before)
     files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.safetensors"))

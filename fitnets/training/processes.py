@@ -56,3 +56,5 @@ def _rank(rank: int, port: int, training: Training) -> None:
         callbacks = [StageProgress(Console(highlight=False, soft_wrap=True, markup=False), training.label)]
     with started(run, folder, parents, training.loggers if rank == 0 else {}, print) as loggers:
         train(run, folder, parents, options, callbacks, loggers=loggers)
+    # Gloo's threads may still hold tensors, which a thread that outlives the interpreter can't release: it aborts.
+    torch.distributed.destroy_process_group()
