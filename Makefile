@@ -33,8 +33,8 @@ peers: $(STAMP)  ## torchdistill in .venv-peers/, for benchmarks/speed.py (its t
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check 'torchdistill>=1.1.5,<1.2' \
 	  'torch>=2.6,<2.14' torchvision pyyaml safetensors
 
-results: $(STAMP)  ## tables and plots of the paper's experiments from what is on disk in runs/ (scripts/reproduce.py trains)
-	@for table in mnist cifar10 depth pairs; do $(BIN)/python scripts/reproduce.py $$table --only-table $(REPRODUCE) || true; done
+results: $(STAMP)  ## tables and plots of results/ from what is on disk in runs/ (scripts/reproduce.py trains)
+	@for table in mnist cifar10 depth pairs curriculum_digits curriculum_mnist; do $(BIN)/python scripts/reproduce.py $$table --only-table $(REPRODUCE) || true; done
 
 clean:  ## remove the environment and caches (never runs/)
 	rm -rf .venv .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis

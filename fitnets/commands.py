@@ -17,8 +17,8 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from fitnets.config import ConfigError
-from fitnets.config.composing import hydra_problem
+from fitnets.config import ConfigError, check
+from fitnets.config.composing import hydra_problem, one_line_errors
 from fitnets.store import NO_CURRICULUM, Arm
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -97,6 +97,15 @@ class Command:
 def composed(words: Sequence[str]) -> Config:
     """The config of `python run.py WORDS`."""
     return Config(compose("config", words), words)
+
+
+def checked(words: Sequence[str]) -> Config:
+    """The same; ConfigError for everything that is wrong with it."""
+    with one_line_errors(words):
+        config = composed(words)
+    if problems := check(config.resolved, arm_names()):
+        raise ConfigError(problems)
+    return config
 
 
 def arm_names() -> set[str]:

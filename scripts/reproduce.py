@@ -1,88 +1,94 @@
-"""Reproduce a table of the paper through the store: stopped and started again it goes on where it was.
+"""Make a table of results/ through the store: stopped and started again it goes on where it was.
 
 python scripts/reproduce.py mnist --path DIR                     all recipes at their full epochs
 python scripts/reproduce.py mnist --path DIR --budget 15         15 epochs per arm, horizons scaled to it
 python scripts/reproduce.py mnist --budget modern=15,paper=4     the same by recipe (one left out is not run)
 python scripts/reproduce.py cifar10 --path DIR --seeds 0,1,2 --recipes modern --set trainer=gpu
 python scripts/reproduce.py mnist --arms backprop,kd,dkd         any that stage.arms takes
+python scripts/reproduce.py curriculum_digits                    does the order of samples help?
 python scripts/reproduce.py mnist --only-table                   write the table from what is on disk
 
-TABLE is mnist (Table 4), cifar10 (Tables 1 and 5), depth (Figure 2) or pairs (two pairs that everybody publishes).
-It writes results/TABLE.csv, .md and .png, and RUNS_DIR/reports/TABLE.html with everything about these runs.
+TABLE is a file in scripts/tables/: mnist (the paper's Table 4), cifar10 (Tables 1 and 5), depth (Figure 2), pairs (two
+that everybody publishes), curriculum_digits, curriculum_mnist. Each is a list of commands, by the words that tell them
+apart. Written are results/TABLE.csv, .md and .png, and RUNS_DIR/reports/TABLE.html with everything about these runs.
 """
 
 import argparse
-import csv
+import json
 import shlex
 import sys
-from collections.abc import Collection, Sequence
-from dataclasses import replace
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise, product
 from pathlib import Path
+from statistics import mean
 from typing import Any
+
+import yaml
 
 At = dict[str, str]  # what a row says of itself
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 import run as door  # noqa: E402
-from fitnets.commands import Config, arm_names, commands_of, composed  # noqa: E402
-from fitnets.config import ConfigError, check  # noqa: E402
-from fitnets.config.composing import one_line_errors  # noqa: E402
+from fitnets.commands import Config, checked, commands_of  # noqa: E402
+from fitnets.config import ConfigError  # noqa: E402
+from fitnets.curriculum.agreement import agreements, markdown  # noqa: E402
 from fitnets.plan import plan  # noqa: E402
-from fitnets.report.page import write_page  # noqa: E402
-from fitnets.report.rows import Mean, Row  # noqa: E402
-from fitnets.report.table import Entry, rows_of, teachers_of  # noqa: E402
+from fitnets.report.charts import ACROSS, SERIES, Frame, Line, Style, png, ranked  # noqa: E402
+from fitnets.report.columns import SECONDS, UPDATES, Column, N, percent, test_accuracy, versus  # noqa: E402
+from fitnets.report.folders import with_ancestors  # noqa: E402
+from fitnets.report.page import made_with, write_page  # noqa: E402
+from fitnets.report.plots import mean_line  # noqa: E402
+from fitnets.report.rows import Mean, Row, baseline_of  # noqa: E402
+from fitnets.report.table import Entry, Table, rows_of, teachers_of  # noqa: E402
+from fitnets.report.terminal import trust_text  # noqa: E402
 from fitnets.store import folder_of, status  # noqa: E402
 from fitnets.tracking.wandb import sync_command  # noqa: E402
 
-RECIPES = ("paper", "paper_code", "modern")
-DEPTH = ("depth5_30m", "depth7_30m", "depth9_30m", "fitnet1", "depth5_107m", "depth7_107m", "depth9_107m", "fitnet2")
-# table -> (experiment, student) to train, in order; and the recipes that it knows
-TABLES: dict[str, tuple[list[tuple[str, str]], tuple[str, ...]]] = {
-    "mnist": ([("paper/mnist", "mnist_fitnet")], RECIPES),
-    "cifar10": ([(f"paper/cifar10_fitnet{i}", f"fitnet{i}") for i in (1, 2, 4, 3)], RECIPES),
-    "depth": ([("paper/cifar10_fitnet1", student) for student in DEPTH], RECIPES),
-    "pairs": ([("pairs/resnet20", "resnet20"), ("pairs/wrn_16_2", "wrn_16_2")], ("modern",)),
-}
-# Test error in per cent that the paper prints (Tables 4 and 5); FitNets 1-4 with hints only, depth not retrained.
-PAPER: dict[tuple[str, ...], float] = {
-    ("mnist", "teacher"): 0.55,
-    ("mnist", "backprop"): 1.9,
-    ("mnist", "kd"): 0.65,
-    ("mnist", "fitnet"): 0.51,
-    ("cifar10", "teacher"): 9.82,
-    **{("cifar10", "fitnet", f"fitnet{i}"): error for i, error in enumerate((10.99, 8.94, 8.90, 8.39), start=1)},
+TABLES = {file.stem: file for file in sorted((ROOT / "scripts" / "tables").glob("*.yaml"))}
+NOTES = {
+    "errors": """Errors: per cent of the test part, mean and sample sd over n seeds, with one teacher. budget: epochs
+per arm of the recipe's full epochs; all arms of a recipe get equal updates unless marked. paper error: the paper's, at
+its own full schedule. The weights tested are the best on validation.""",
+    "orders": """± is the sample sd over seeds; differences are paired by seed, with a 95 % t-interval. Equal updates
+and learning rate schedules in each condition; one split, one draw of wrong labels; test and validation labels are
+right. Validation: the mean over a training's epochs, and its best epoch.""",
 }
 
-NOTES = """Errors: per cent of the test part, mean and sample sd over n seeds, with one teacher. budget: epochs per arm
-of the recipe's full epochs; all arms of a recipe get equal updates unless marked. paper_error: the paper's, at its own
-full schedule. The weights tested are the best on validation."""
+
+@dataclass(frozen=True)
+class Condition:
+    """The arms of one command: what it means, what its rows say of themselves, and those that are on disk."""
+
+    config: Config
+    at: At
+    rows: list[Row] = field(default_factory=list)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    rows: list[Row] = []
+    found: list[Condition] = []
     try:
         options = parse(arguments)
-        pairs = [(*pair, recipe) for pair in options.pairs for recipe in options.budgets]
-        compared = [comparison(options, experiment, student, recipe) for experiment, student, recipe in pairs]
-        for config, of_arm, of_teacher in compared:
-            if not options.only_table:
-                door.run(config, door.Options(config.words, brief=True))
-            rows += rows_on_disk(config, of_arm, of_teacher, {row.at["student"] for row in rows})
-            if rows:
-                write(options, rows)
+        for condition in conditions(options):
+            found.append(made(options, condition, found))
+            if any(each.rows for each in found):
+                write(options, found)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
+    rows = [row for condition in found for row in condition.rows]
     if not rows:
         print(f"no finished run of {options.table} in {options.runs_dir}; run it without --only-table", file=sys.stderr)
         return 1
+    if not options.no_scores:
+        with open(options.out / f"{options.table}.md", "a") as file:
+            file.writelines(f"{line}\n" for line in correlations(options))
     print((options.out / f"{options.table}.md").read_text())
     folders = [run.path for row in rows for run in row.runs]
-    out = Path(options.runs_dir) / "reports" / f"{options.table}.html"
+    page = Path(options.runs_dir) / "reports" / f"{options.table}.html"
     arms = {run.name: row.arm for row in rows for run in row.runs}
-    page = write_page(folders, out, f"FitNets: {options.table}", [command(options)], fixed_rows=True, arms=arms)
+    write_page(folders, page, f"FitNets: {options.table}", [command(options)], fixed_rows=True, arms=arms)
     print(f"Page with everything, for a browser: {page}")
     if upload := sync_command([step.path for row in rows for run in row.runs for step in run.steps]):
         print(f"W&B runs are offline; to upload them: {upload}")
@@ -92,12 +98,13 @@ def main(arguments: list[str] | None = None) -> int:
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", choices=list(TABLES))
-    parser.add_argument("--seeds", default="0,1,2", help="comma-separated (default: 0,1,2)")
+    parser.add_argument("--seeds", help="comma-separated (default: the table's)")
     parser.add_argument("--budget", help="epochs per arm, hint and KD together: N, or RECIPE=N,RECIPE=N")
     parser.add_argument("--teacher-budget", type=int, help="epochs of the teacher (default: its recipe's)")
-    parser.add_argument("--arms", default="backprop,kd,fitnet", help="as in stage.arms (default: backprop,kd,fitnet)")
+    parser.add_argument("--arms", help="as in stage.arms (default: the table's)")
     parser.add_argument("--students", help="comma-separated (default: all of the table, in its order)")
     parser.add_argument("--recipes", help="comma-separated (default: all that the table has)")
+    parser.add_argument("--no-scores", action="store_true", help="leave out the rank correlations between scores")
     parser.add_argument("--path", help="folder with the data set's Parquet files (default: the Hugging Face hub)")
     parser.add_argument("--runs-dir", default="runs")
     parser.add_argument("--out", type=Path, default=ROOT / "results")
@@ -105,62 +112,87 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any key of conf/, repeatable")
     options = parser.parse_args(arguments)
     options.typed = sys.argv[1:] if arguments is None else arguments
-    pairs, known = TABLES[options.table]
-    options.pairs = [pair for pair in pairs if pair[1] in (options.students or pair[1]).split(",")]
-    recipes = options.recipes.split(",") if options.recipes else list(known)
-    if unknown := [recipe for recipe in recipes if recipe not in known]:
-        raise ConfigError([f"{options.table} has no recipe {', '.join(unknown)}; choose from: {', '.join(known)}"])
-    options.budgets = budgets(options.budget, recipes)
+    options.file = yaml.safe_load(TABLES[options.table].read_text())
+    axes = options.file["axes"]
+    for axis, given in (("student", options.students), ("recipe", options.recipes)):
+        names, known = given.split(",") if given else [], axes.get(axis, {})
+        if unknown := [name for name in names if name not in known]:
+            choices = ", ".join(known) or "none"
+            raise ConfigError([f"{options.table} has no {axis} {', '.join(unknown)}; choose from: {choices}"])
+        axes |= {axis: {name: known[name] for name in names}} if names else {}
+    options.epochs = budgets(options.budget, list(axes.get("recipe", {})))
+    if options.epochs:
+        axes["recipe"] = {name: words for name, words in axes["recipe"].items() if name in options.epochs}
+    options.shared = [f"runs_dir={options.runs_dir}", *([f"dataset.path={options.path}"] if options.path else [])]
+    options.shared += options.set
     return options
 
 
-def budgets(text: str | None, recipes: list[str]) -> dict[str, int | None]:
-    """Epochs per arm for each recipe that is to run; None: its full epochs."""
+def budgets(text: str | None, recipes: list[str]) -> dict[str, int]:
+    """Epochs per arm for each recipe that is to run; {}: each its full epochs."""
     if text is None:
-        return dict.fromkeys(recipes)
+        return {}
     pairs = [word.split("=") for word in text.split(",")] if "=" in text else [[recipe, text] for recipe in recipes]
-    if not all(len(pair) == 2 and pair[0] in recipes and pair[1].isdigit() and int(pair[1]) >= 2 for pair in pairs):
-        raise ConfigError([f"--budget is {text}; expected N or RECIPE=N,... from 2 epochs, of {', '.join(recipes)}"])
-    given = {recipe: int(epochs) for recipe, epochs in pairs}
-    return {recipe: given[recipe] for recipe in recipes if recipe in given}
+    fine = [len(pair) == 2 and pair[0] in recipes and pair[1].isdigit() and int(pair[1]) >= 2 for pair in pairs]
+    if not all(fine) or not pairs:
+        known = ", ".join(recipes) or "a table with recipes"
+        raise ConfigError([f"--budget is {text}; expected N or RECIPE=N,... from 2 epochs, of {known}"])
+    return {recipe: int(epochs) for recipe, epochs in pairs}
 
 
-def comparison(options: argparse.Namespace, experiment: str, student: str, recipe: str) -> tuple[Config, At, At]:
-    """The arms over seeds for one student and recipe, as a command; what its rows and the teacher's say of themselves.
+def conditions(options: argparse.Namespace) -> list[Condition]:
+    """Every combination of the table's axes, and the single ones that it names."""
+    axes = options.file["axes"]
+    wanted = [dict(zip(axes, names, strict=True)) for names in product(*axes.values())]
+    also = options.file.get("also", [])
+    found = []
+    for at, more in [*((at, []) for at in wanted), *((each["at"], each["words"]) for each in also)]:
+        own = [word for axis, name in at.items() for word in axes[axis].get(name, [])]
+        words = [*options.file.get("words", []), *own, *more, *options.shared]
+        words.append(f"seeds=[{options.seeds or ','.join(map(str, options.file['seeds']))}]")
+        if arms := f"[{options.arms}]" if options.arms else options.file.get("arms"):
+            words.append(f"stage.arms={arms}")
+        found.append(budgeted(options, words, at))
+    return found
 
-    Epochs are scaled to the budget; everything else scales along.
-    """
-    words = [f"experiment={experiment}", f"student={student}", f"recipe={recipe}", "keep=best"]
-    words += [f"runs_dir={options.runs_dir}", *([f"dataset.path={options.path}"] if options.path else []), *options.set]
-    words += ["stage=compare", f"stage.arms=[{options.arms}]", f"seeds=[{options.seeds}]", "stage.min_seeds=1"]
-    with one_line_errors(words):
-        full = composed(words)["epochs"]
-        if options.teacher_budget:
-            words.append(f"epochs.teacher={options.teacher_budget}")
-        if budget := options.budgets[recipe]:
-            share = min(budget - 1, max(1, round(budget * full["hint"] / (full["hint"] + full["kd"]))))
-            words += [f"epochs.hint={share}", f"epochs.kd={budget - share}"]
-        config = composed(words)
-    if problems := check(config.resolved, arm_names()):
-        raise ConfigError(problems)
-    epochs, of_teacher = config["epochs"], config["teacher"]["recipe"]["epochs"]
+
+def budgeted(options: argparse.Namespace, words: list[str], at: At) -> Condition:
+    """With the epochs that were asked for, everything else scaled along, and what share of the full ones they are."""
+    config = checked(words)
+    if "recipe" not in at:
+        return Condition(config, at)
+    full, more = config["epochs"], [f"epochs.teacher={options.teacher_budget}"] if options.teacher_budget else []
+    if budget := options.epochs.get(at["recipe"]):
+        share = min(budget - 1, max(1, round(budget * full["hint"] / (full["hint"] + full["kd"]))))
+        more += [f"epochs.hint={share}", f"epochs.kd={budget - share}"]
+    config = checked([*words, *more]) if more else config
     mark = "" if config["patience"] is None else " (unequal updates: patience)"
-    budget_of_arm = f"{epochs['hint'] + epochs['kd']}/{full['hint'] + full['kd']}{mark}"
-    budget_of_teacher = f"{epochs['teacher'] or of_teacher}/{full['teacher'] or of_teacher}{mark}"
-    arm = {"recipe": recipe, "student": student, "budget": budget_of_arm}
-    return config, arm, {"recipe": "own", "student": config["teacher"]["name"], "budget": budget_of_teacher}
+    epochs = config["epochs"]["hint"] + config["epochs"]["kd"]
+    return Condition(config, at | {"budget": f"{epochs}/{full['hint'] + full['kd']}{mark}"})
 
 
-def rows_on_disk(config: Config, of_arm: At, of_teacher: At, known: Collection[str]) -> list[Row]:
-    """The arms with their finished seeds; above them the teacher that they learned from, if it is not `known`."""
-    runs_dir, order, entries = Path(config["runs_dir"]), config["stage"]["arms"], []
-    for each in sorted(commands_of(config, print), key=lambda each: order.index(each.name)):
+def made(options: argparse.Namespace, condition: Condition, before: Sequence[Condition]) -> Condition:
+    """With its rows: each arm's finished seeds, and above them a teacher that no condition before has shown."""
+    config = condition.config
+    if not options.only_table:
+        print(f"\n$ {shlex.join(['python', 'run.py', *config.words])}", flush=True)
+        door.run(config, door.Options(config.words, brief=True))
+    runs_dir, entries = Path(config["runs_dir"]), []
+    for each in commands_of(config, print):
         runs = plan(each.config, each.arm)
         if all(status(run, runs_dir) == "done" for run in runs):
-            entries.append(Entry({"arm": each.arm.title} | of_arm, folder_of(runs[-1], runs_dir), each.name))
+            entries.append(Entry(each.at, folder_of(runs[-1], runs_dir), each.name))
     rows = rows_of(entries) if entries else []
-    teachers = [] if of_teacher["student"] in known else teachers_of(rows)
-    return [*(replace(row, name=row.arm, at=of_teacher) for row in teachers), *rows]
+    known = {row.first.name for each in before for row in each.rows}
+    teachers = [replace(row, name=row.arm) for row in teachers_of(rows) if row.first.name not in known]
+    own, mark = config["teacher"]["recipe"]["epochs"], condition.at.get("budget", "").partition(" ")[2]
+    budget = f"{config['epochs']['teacher'] or own}/{own} {mark}".strip()
+    of_teacher = {"recipe": "own", "student": config["teacher"]["name"], "budget": budget}
+    for row in [*teachers, *rows]:
+        at = {axis: of_teacher.get(axis, "") for axis in condition.at} if row in teachers else condition.at
+        row.at = at | {"arm": row.arm}
+    order = config["stage"].get("arms", [row.name for row in rows])
+    return replace(condition, rows=[*teachers, *sorted(rows, key=lambda row: order.index(row.name))])
 
 
 def error_of(row: Row) -> Mean:
@@ -168,44 +200,46 @@ def error_of(row: Row) -> Mean:
     return Mean.of([100 * (1 - run.result["test_accuracy"]) for run in row.runs])
 
 
-def cells(row: Row, table: str) -> dict[str, Any]:
+def columns(options: argparse.Namespace, found: Sequence[Condition]) -> list[Column]:
     """Updates and seconds are a seed's, all stages of the arm, without the teacher."""
-    error, student = error_of(row), row.at["student"]
-    printed = PAPER.get((table, row.name, student), PAPER.get((table, row.name)))
-    return {
-        "recipe": row.at["recipe"],
-        "arm": row.name,
-        "student": student,
-        "n": error.n,
-        "error_mean": f"{error.mean:.2f}",
-        "error_sd": "" if error.sd is None else f"{error.sd:.2f}",
-        "paper_error": "" if printed is None else f"{printed:g}",
-        "updates": row.updates,
-        "budget": row.at["budget"],  # epochs trained an arm, of the recipe's full epochs
-        "seconds": f"{row.seconds:.0f}",
-    }
+    printed = options.file.get("paper_error", {})
+
+    def paper_error(row: Row) -> float | None:
+        of_arm = printed.get(row.name)
+        return of_arm.get(row.at["student"]) if isinstance(of_arm, dict) else of_arm
+
+    def rows_with(row: Row) -> list[Row]:
+        return next(condition.rows for condition in found if row in condition.rows)
+
+    def in_random_order(row: Row) -> Row | None:
+        return next((other for other in rows_with(row) if other.order == "random"), None)
+
+    def of_epochs(figure: Callable[[list[float]], float]) -> Callable[[Row], Any]:
+        return lambda row: row.over(lambda run: figure([epoch["val/accuracy"] for epoch in run.metrics]))
+
+    if options.file["columns"] == "errors":
+        error = Column("error %", error_of, Mean.text, ("error_mean", "error_sd"))
+        return [N, error, Column("paper error %", paper_error, "{:g}".format, ("paper_error",)), UPDATES, SECONDS]
+    return [
+        test_accuracy("accuracy_mean", "accuracy_sd"),
+        N,
+        versus("vs i.i.d.", lambda row: baseline_of(rows_with(row)), "vs_iid", "vs_iid_ci95"),
+        versus("vs random order", in_random_order, "vs_random", "vs_random_ci95"),
+        Column("validation, mean", of_epochs(mean), percent, ("validation_mean", "validation_mean_sd")),
+        Column("best epoch", of_epochs(max), percent, ("validation_best", "validation_best_sd")),
+        UPDATES,
+    ]
 
 
-def hardware_of(rows: Sequence[Row]) -> list[str]:
-    found = set()
-    for run in (step for row in rows for last in row.runs for step in last.steps):
-        device, torch = run.result["hardware"], run.result["versions"]["torch"]
-        threads = f", {device['threads']} thread(s)" if device["device"] == "cpu" else ""
-        found.add(f"{device['name']}{threads}, torch {torch}, {run.config['precision']}")
-    return sorted(found)
-
-
-def write(options: argparse.Namespace, rows: Sequence[Row]) -> None:
+def write(options: argparse.Namespace, found: Sequence[Condition]) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
-    head = [f"command: {command(options)}", *(f"hardware: {each}" for each in hardware_of(rows))]
-    table = [cells(row, options.table) for row in rows]
-    with open(options.out / f"{options.table}.csv", "w", newline="") as file:
-        file.writelines(f"# {line}\n" for line in head)
-        csv.writer(file).writerows([list(table[0]), *(list(line.values()) for line in table)])
-    lines = [f"# {options.table}", "", *(f"- {line}" for line in head), "", f"| {' | '.join(table[0])} |"]
-    lines += ["|" + "---|" * len(table[0]), *(f"| {' | '.join(map(str, line.values()))} |" for line in table)]
-    (options.out / f"{options.table}.md").write_text("\n".join([*lines, "", NOTES]) + "\n")
-    plot(rows, options.out / f"{options.table}.png")
+    out, rows = options.out / options.table, [row for condition in found for row in condition.rows]
+    machines = made_with(with_ancestors(run for row in rows for run in row.runs))
+    notes = f"{NOTES[options.file['columns']]}\n\n{machines}"
+    table = Table(options.table, notes, columns(options, found), rows)
+    out.with_suffix(".md").write_text(table.markdown(command(options)))
+    table.write_csv(out.with_suffix(".csv"), [f"command: {command(options)}", machines])
+    plot(options, rows, out.with_suffix(".png"))
 
 
 def command(options: argparse.Namespace) -> str:
@@ -216,32 +250,48 @@ def command(options: argparse.Namespace) -> str:
     return shlex.join(["python", "scripts/reproduce.py", *kept])
 
 
-def plot(rows: Sequence[Row], path: Path) -> None:
-    """Test errors, mean and sd, a panel a recipe; the budget stands in the title, the paper's numbers do not."""
-    from matplotlib.figure import Figure
-
+def plot(options: argparse.Namespace, rows: Sequence[Row], path: Path) -> None:
+    """Mean and sd of the test part, a panel for all students of a condition; the paper's numbers do not stand in it."""
+    what, scale = ("error", 1) if options.file["columns"] == "errors" else ("accuracy", 100)
     levels = [error_of(row).mean for row in rows if row.first.is_teacher]
-    trained = [row for row in rows if not row.first.is_teacher]
-    recipes = list(dict.fromkeys(row.at["recipe"] for row in trained))
-    students = list(dict.fromkeys(row.at["student"] for row in trained))
-    figure = Figure(figsize=(1.5 + 2.8 * len(recipes), 3.6), layout="constrained")
-    for axes, recipe in zip(figure.subplots(1, len(recipes), squeeze=False)[0], recipes, strict=True):
-        of_recipe = [row for row in trained if row.at["recipe"] == recipe]
-        arms = list(dict.fromkeys(row.arm for row in of_recipe))
-        for row in of_recipe:
-            number, error = students.index(row.at["student"]), error_of(row)
-            x = arms.index(row.arm) + 0.12 * (number - (len(students) - 1) / 2)
-            label = row.at["student"] if row.arm == arms[0] else None
-            axes.errorbar(x, error.mean, error.sd or 0, fmt="o", capsize=3, color=f"C{number}", label=label)
-        for level in levels:
-            axes.axhline(level, color="black", linestyle="--", linewidth=1)
-        axes.set_xticks(range(len(arms)), [arm.replace(" then", "\nthen") for arm in arms])
-        axes.set(title=f"{recipe}, {of_recipe[0].at['budget']} epochs", ylim=(0, None), xlim=(-0.5, len(arms) - 0.5))
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].set_ylabel("test error (%), dashed: teacher")
-    if len(students) > 1:
-        figure.axes[0].legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=150)
+    level = (levels[0], "teacher") if len(levels) == 1 else None
+    panels: dict[str, list[Line]] = {}
+    for row in rows:
+        if not row.first.is_teacher:
+            title = "\n".join(f"{axis} {name}" for axis, name in row.at.items() if axis not in ("arm", "student"))
+            title = title.replace("_", " ")
+            label = f"{row.at['student']}: {row.arm}" if len(options.file["axes"].get("student", "1")) > 1 else row.arm
+            lines = panels.setdefault(title, [])
+            style = Style(SERIES[len(lines) % len(SERIES)])
+            figure = error_of(row) if what == "error" else row.test("accuracy")
+            lines.append(mean_line(label, style, [0], [figure], scale))
+    draws = [ranked(lines, Frame(f"test {what} (%)", "", level, title=title)) for title, lines in panels.items()]
+    down, tallest = -(-len(draws) // ACROSS), max(map(len, panels.values()))
+    png(path, draws, options.table, (3.2 * min(ACROSS, len(draws)) + 0.6, down * (1.6 + 0.3 * tallest) + 0.6))
+
+
+def correlations(options: argparse.Namespace) -> list[str]:
+    """Markdown tables of Spearman's rank correlations, and how far each score tells samples apart."""
+    lines: list[str] = []
+    for share, noise in options.file["axes"].get("wrong_labels", {}).items():
+        folders = {}
+        for name, own in options.file.get("correlated", {}).items():
+            typed = ["stage=score", "curriculum=easy_to_hard", f"curriculum/score={name}"]
+            arms = [word for word in options.file["words"] if not word.startswith("experiment=")]
+            config = checked([*typed, *noise, *own, *arms, *options.shared])
+            if not options.only_table:
+                door.run(config, door.Options(config.words, brief=True))
+            (run,), runs_dir = plan(config), Path(config["runs_dir"])
+            if status(run, runs_dir) == "done":
+                folders[name] = folder_of(run, runs_dir)
+        if folders:
+            title = f"Rank correlations (Spearman) between scores, {share} wrong labels:"
+            lines += ["", title, "", *markdown(folders), ""]
+        for name, folder in folders.items():
+            score = json.loads((folder / "result.json").read_text())["score"]
+            if text := trust_text(score | {"agreement": agreements(folder, name)}):
+                lines.append(f"- {name}: {text.removeprefix('; ')}")
+    return lines
 
 
 if __name__ == "__main__":

@@ -14,7 +14,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ABOVE = ("searched", "student", "teacher", "score")  # whom a run hangs below, the nearest first; then any other parent
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from fitnets.report.folders import ABOVE, REACHED, TESTED, filled  # noqa: E402
 
 
 def found_runs(runs_dir: Path) -> dict[str, dict[str, Any]]:
@@ -37,16 +40,7 @@ def nearest_parent(runs: dict[str, dict[str, Any]], child: str) -> str | None:
 
 
 def outcome(result: dict[str, Any]) -> str:
-    if not result:
-        return "half-finished"
-    if "score" in result:
-        return f"{result['score']['samples']:,} samples scored"
-    if result["test_accuracy"] is not None:
-        return f"test {result['test_accuracy']:.2%}"
-    formats = {"hint_loss": "hint loss {:.4g}", "r2": "R2 {:.3f}", "accuracy": "val {:.2%}"}
-    return "  ".join(
-        how.format(result["validation"][key]) for key, how in formats.items() if key in result["validation"]
-    )
+    return "  ".join(filled(result, TESTED) or filled(result, *REACHED)) if result else "half-finished"
 
 
 def show(runs: dict[str, dict[str, Any]], above: str | None = None, depth: int = 0) -> None:

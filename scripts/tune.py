@@ -23,9 +23,8 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 import run as door  # noqa: E402
-from fitnets.commands import Config, arm_names, composed  # noqa: E402
-from fitnets.config import ConfigError, check  # noqa: E402
-from fitnets.config.composing import one_line_errors  # noqa: E402
+from fitnets.commands import Config, checked  # noqa: E402
+from fitnets.config import ConfigError  # noqa: E402
 from fitnets.report.rows import CRITERIA, Criterion  # noqa: E402
 from fitnets.store import Run, folder_of, read_result  # noqa: E402
 
@@ -84,15 +83,6 @@ def suggested(trial: Any, space: Space) -> list[str]:
             value = trial.suggest_float(key, *map(float, values), log=kind == "log")
         words.append(f"{key}={value}")
     return words
-
-
-def checked(words: list[str]) -> Config:
-    """The config of `python run.py WORDS`; ConfigError for what is wrong with it."""
-    with one_line_errors(words):
-        config = composed(words)
-    if problems := check(config.resolved, arm_names()):
-        raise ConfigError(problems)
-    return config
 
 
 def criterion(figures: Collection[str]) -> Criterion:

@@ -49,12 +49,11 @@ IN_BRIEF = ("linear", "step", "exponential_varied", "single_step")  # of each wa
 )
 def test_every_pacing_runs_on_digits(small, scored_once: Path, name: str) -> None:
     words = ["stage=backprop", "curriculum=easy_to_hard", f"curriculum/pacing={name}", f"runs_dir={scored_once}"]
-    result, last, folder = trained(small, *words)
+    result, last, _folder = trained(small, *words)
     assert float(last["curriculum/pool_fraction"]) == 1.0 and result["updates"] == 90
     assert sum(float(last[f"curriculum/shown_decile{k:02}"]) for k in range(1, 11)) == pytest.approx(1, abs=1e-5)
     assert float(last["curriculum/shown_decile01"]) > float(last["curriculum/shown_decile10"])
     assert 0 <= float(last["curriculum/accuracy_decile01"]) <= 1
-    assert (folder / "media" / "curriculum.png").stat().st_size > 5000
 
 
 SELF_PACED = ("self_paced", "curriculum.score.every=7")

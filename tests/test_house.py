@@ -20,7 +20,6 @@ ROOMS = [  # from the door to the cellar: a room may import those below it
 BEHIND_THE_DOOR = {  # who imports more of curriculum than its door
     ("training", "checks"),
     ("training", "scores"),
-    ("training", "pictures"),
     ("scripts", "agreement"),
 }
 MOST_LINES = 300
@@ -115,9 +114,6 @@ ALSO_ROLES = {"teacher", "hint", "score"}  # roles of networks, keys of a spec: 
 ALLOWED = {  # where such a word is something else
     ("fitnets.config.schema", "kd"),  # a key of `epochs`
     ("fitnets.losses.features", "attention"),  # a term of a loss
-    ("scripts.reproduce", "backprop"),  # the paper's published figures
-    ("scripts.reproduce", "kd"),
-    ("scripts.reproduce", "fitnet"),
 }
 
 

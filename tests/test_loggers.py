@@ -16,12 +16,13 @@ from typing import Any
 
 import pytest
 import pytorch_lightning as pl
+import wandb
 from hydra.errors import HydraException
 
 import run as door
 from fitnets.config import check
 from fitnets.plan import plan
-from fitnets.store import folder_of, read_result, with_parents
+from fitnets.store import Run, folder_of, read_result, with_parents
 from fitnets.tracking import loggers
 from fitnets.tracking import wandb as wandb_run
 from fitnets.tracking.loggers import started
@@ -125,7 +126,6 @@ def test_a_curriculum_is_logged_in_a_section_of_its_own(logged_curriculum) -> No
     tenths = [f"{figure}_decile{number:02}" for figure in ("shown", "accuracy") for number in range(1, 11)]
     pool = ["pool_size", "pool_fraction", *(f"difficulty_{name}" for name in ("mean", "q10", "q50", "q90"))]
     assert {f"curriculum/{name}" for name in pool + tenths} <= found.finite()
-    assert found.history[-1]["media/curriculum"]["_type"] == "image-file"
     assert "parents/score/fingerprint" in found.config
 
 
@@ -318,28 +318,49 @@ def server(request: pytest.FixtureRequest) -> Iterator[str]:
         http.shutdown()
 
 
-@pytest.mark.parametrize("server", ["refuses", "says nothing", "503"], indirect=True)
-def test_a_dead_network_costs_seconds_and_is_said_once(server: str, monkeypatch, capsys) -> None:
+@pytest.fixture
+def asked(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, float]]]:
+    """With a key for that server: the mode of each W&B run that is begun, and the seconds that this took."""
+    wandb.teardown()  # it reads the environment once a process
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    monkeypatch.setattr(wandb_run, "PROBE_SECONDS", 1.0)
-    asked: list[str] = []
-    ask = wandb_run.answers
-    monkeypatch.setattr(wandb_run, "answers", lambda base_url: asked.append(base_url) or ask(base_url))
-    assert [wandb_run.mode_of(server, print) for _ in range(3)] == ["offline"] * 3
-    assert asked == [server], "it is probed once, for at most PROBE_SECONDS"
-    assert capsys.readouterr().out.count("does not answer") == 1
+    monkeypatch.setenv("WANDB_BASE_URL", server)
+    monkeypatch.setattr(wandb_run, "INIT_SECONDS", 1.0)
+    begin, asked = wandb_run.begin, []
+
+    def timed(run: Run, folder: Path, about: dict[str, Any], mode: str) -> Any:
+        began = time.monotonic()
+        try:
+            return begin(run, folder, about, mode)
+        finally:
+            asked.append((mode, time.monotonic() - began))
+
+    monkeypatch.setattr(wandb_run, "begin", timed)
+    yield asked
+    wandb.teardown()
 
 
-@pytest.mark.parametrize("server", ["404"], indirect=True)
-def test_with_a_key_and_a_server_it_is_online_and_wandb_mode_has_the_last_word(server: str, monkeypatch) -> None:
-    assert wandb_run.mode_of(server, print) == "offline", "no key"
+@pytest.mark.parametrize("server", ["refuses", "says nothing", "404", "503"], indirect=True)
+def test_a_dead_network_costs_seconds_is_said_once_and_training_goes_on(server: str, asked, small, capsys) -> None:
+    cfg = small("stage=kd", "logger=wandb", "epochs.teacher=1", "epochs.kd=1")
+    go(cfg)
+    assert [mode for mode, _ in asked] == ["online", "offline", "offline"], "what one stage found holds for the next"
+    assert asked[0][1] < 10, "INIT_SECONDS, and what a busy machine takes"
+    assert capsys.readouterr().out.count("kept offline") == 1
+    runs = runs_in(Path(cfg["runs_dir"]))
+    assert {run.run.job_type for run in runs} == {"teacher", "kd"} and {run.exit_code for run in runs} == {0}
+    assert not list(Path(cfg["runs_dir"]).glob("*/wandb/run-*")), "nothing half-made is left"
+
+
+def test_with_a_key_it_is_online_and_wandb_mode_has_the_last_word(monkeypatch) -> None:
+    url = "https://api.wandb.ai"
+    assert wandb_run.mode_of(url, print) == "offline", "no key"
     monkeypatch.setattr(wandb_run, "_offline_because", "")
-    monkeypatch.setattr(wandb_run, "PROBE_SECONDS", 60.0)  # as long as a busy machine may take
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    assert wandb_run.mode_of(server, print) == "online"
-    for asked, mode in (("offline", "offline"), ("dryrun", "offline"), ("disabled", "disabled"), ("online", "online")):
-        monkeypatch.setenv("WANDB_MODE", asked)
-        assert wandb_run.mode_of(server, print) == mode
+    for mode in ("online", "offline", "dryrun", "disabled", "online"):
+        monkeypatch.setenv("WANDB_MODE", mode)
+        assert wandb_run.mode_of(url, print) == mode
+    monkeypatch.delenv("WANDB_MODE")
+    assert wandb_run.mode_of(url, print) == "online"
 
 
 def test_a_key_in_netrc_is_found(tmp_path: Path, monkeypatch) -> None:

@@ -125,8 +125,6 @@ def measured(compared, tmp_path_factory) -> Path:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
-        hardest = Image.open(folder / "media" / "hardest.png")
-        hardest.transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(folder / "media" / "curriculum.png")
         config = yaml.safe_load((folder / "config.yaml").read_text())
         config["curriculum"] = {"name": "easy_first", "score": {"name": "loss"}, "pacing": {"name": "linear"}}
         score = next(runs_dir.glob("backprop-*"))
@@ -269,7 +267,7 @@ def test_every_picture_comes_from_a_run(measured: Path, whole: Page) -> None:
     files = {path.read_bytes(): path.name for path in measured.glob("*/media/*.png")}
     shown = [files[picture] for picture in page.pictures]
     assert set(shown) >= {"hint_maps.png", "hardest.png", "disagreed.png"}
-    assert len(page.pictures) == 1 + 4 + 2 + 2 + 1, "hint maps, hardest, disagreed, curriculum, easiest and hardest"
+    assert len(page.pictures) == 1 + 4 + 2 + 1, "hint maps, hardest, disagreed, easiest and hardest"
     for picture in page.pictures:
         assert np.asarray(Image.open(BytesIO(picture))).std() > 10
 

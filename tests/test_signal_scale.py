@@ -1,4 +1,4 @@
-"""scripts/signal_scale.py: the published initial weights starve a deep net, scaled ones do not."""
+"""benchmarks/signal_scale.py: the published initial weights starve a deep net, scaled ones do not."""
 
 import pytest
 import signal_scale

@@ -1,6 +1,7 @@
 """Rank agreement of scores of the same samples, from what is on disk. Imports no torch."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,3 +36,15 @@ def spearman(a: Any, b: Any) -> float:
 
     both = np.isfinite(a) & np.isfinite(b)
     return float(spearmanr(a[both], b[both]).statistic)
+
+
+def markdown(folders: Mapping[str, Path]) -> list[str]:
+    """The lines of a table of rank correlations of the scores in these folders, by name."""
+    from safetensors.numpy import load_file
+
+    difficulty = {name: load_file(folder / SCORES)["difficulty"] for name, folder in folders.items()}
+    lines = ["| | " + " | ".join(folders) + " |", "|---|" + "---:|" * len(folders)]
+    for name in folders:
+        cells = " | ".join(f"{spearman(difficulty[name], difficulty[other]):.2f}" for other in folders)
+        lines.append(f"| {name} | {cells} |")
+    return lines

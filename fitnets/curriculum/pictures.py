@@ -1,14 +1,11 @@
-"""Pictures of a curriculum: the easiest and hardest images of each class, and what the pool held over the training."""
+"""The picture of a score: the easiest and hardest images of each class."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from fitnets.curriculum.pool import pacing, pool_size
 from fitnets.data.module import DataModule
-from fitnets.store import Run
 
 IMAGES = 6  # of each kind and class
 CLASSES = 20  # rows at the most
@@ -38,28 +35,4 @@ def easiest_and_hardest(data: DataModule, difficulty: Tensor, name: str, path: P
     grid[0][IMAGES + 1 + IMAGES // 2].set_title("hardest", fontsize=10)
     framed = "; rows by the given label, wrong ones framed" if data.dataset.get("label_noise") else ""
     figure.suptitle(f"{name} on {data.dataset['name']}{framed}", fontsize=10)
-    figure.savefig(path, dpi=120)
-
-
-def pool_picture(run: Run, data: DataModule, history: Sequence[Mapping[str, float]], path: Path) -> None:
-    """The fraction of samples in the pool by updates, and how often each tenth of difficulty was drawn."""
-    curriculum, batches = run.spec["curriculum"], data.train_batches
-    pace, n = pacing(curriculum["pacing"], data.updates, data.batches_per_epoch), len(batches.pool)
-    sizes = [pool_size(pace(t), n, batches.batch_size) / n for t in range(data.updates)]
-    figure = Figure(figsize=(8, 3), layout="constrained")
-    pool, tenths = figure.subplots(1, 2)
-    pool.plot(range(data.updates), sizes, drawstyle="steps-post", color="#1f77b4")
-    pool.set(xlabel="updates", ylabel="fraction in the pool", ylim=(0, 1.03))
-    pool.set_title(f"pacing {curriculum['pacing']['name']}, {curriculum['name']}", fontsize=10)
-    shares = [100 * value for name, value in history[-1].items() if name.startswith("curriculum/shown_decile")]
-    if shares:
-        tenths.bar(range(1, len(shares) + 1), shares, color="#1f77b4")
-        tenths.axhline(100 / len(shares), color="gray", linestyle="--", linewidth=1)
-        tenths.set(xlabel="tenth of difficulty (1: easiest)", ylabel="share of the samples shown (%)")
-        tenths.set_title(f"score {run.needed['score'].net_name}", fontsize=10)
-    else:
-        tenths.set_visible(False)
-    for axes in (pool, tenths):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
     figure.savefig(path, dpi=120)

@@ -9,12 +9,12 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup, escape
 
 INK, MUTED, GRID, PAPER = "#1a1b1e", "#5c6066", "#dddddd", "#ffffff"
 # Okabe and Ito's colours, which the colour-blind tell apart; the first is for a baseline, the last one for a teacher
@@ -25,6 +25,7 @@ THEME |= {PAPER: f"var(--paper, {PAPER})"} | {color: f"var(--s{n}, {color})" for
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.2, 1.2, 1.2)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 LOOK = Path(__file__).with_name("look.mplstyle")
+ACROSS = 5  # panels in a row
 SIZE = (4.6, 3.3)  # inches: two stand side by side on a desk, one on a phone
 _number = itertools.count()
 Draw = Callable[[Any], None]  # draws on matplotlib's Axes
@@ -60,6 +61,7 @@ class Frame:
     level: tuple[float, str] | None = None
     log: str = ""  # the axis that is logarithmic: "x" or "y"
     ticks: Sequence[float] = ()
+    title: str = ""
 
     def put_on(self, axes: Any) -> None:
         if self.level:
@@ -87,7 +89,7 @@ def svg(draw: Draw, about: str, size: tuple[float, float] = SIZE) -> str:
 
 
 def png(path: Path, draws: Sequence[Draw], title: str, size: tuple[float, float]) -> None:
-    """One file with a panel a drawing, the first the widest."""
+    """One file with a panel a drawing, in rows of ACROSS; of two the first is wider."""
     from matplotlib import style
 
     with style.context(LOOK):
@@ -97,12 +99,16 @@ def png(path: Path, draws: Sequence[Draw], title: str, size: tuple[float, float]
 
 
 def _figure(draws: Sequence[Draw], size: tuple[float, float], side: str = "upper") -> Any:
-    """The drawings side by side, and the legend of the first on a `side` of them."""
+    """The drawings in rows of ACROSS, and the legend of the first on a `side` of them."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size)
-    widths = [3, *[2] * (len(draws) - 1)]
-    for draw, axes in zip(draws, figure.subplots(1, len(draws), squeeze=False, width_ratios=widths)[0], strict=True):
+    across = min(ACROSS, len(draws))
+    widths = [3, 2] if across == 2 else [1] * across
+    panels = figure.subplots(-(-len(draws) // across), across, squeeze=False, width_ratios=widths).flat
+    for axes in panels[len(draws) :]:
+        axes.remove()
+    for draw, axes in zip(draws, panels, strict=False):
         draw(axes)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     if labels:
@@ -129,7 +135,7 @@ def themed(text: str, about: str) -> str:
     text = text.replace("xlink:href", "href")
     text = re.sub(r"font-family:[^;\"]*;? ?|'DejaVu Sans'[^;\"]*", "", text)
     text = re.sub("|".join(THEME), lambda found: THEME[found[0]], text)
-    return re.sub(r"\s*\n\s*", " ", text).strip()
+    return Markup(re.sub(r"\s*\n\s*", " ", text).strip())
 
 
 def curves(lines: Sequence[Line], frame: Frame) -> Draw:
@@ -180,7 +186,7 @@ def ranked(lines: Sequence[Line], frame: Frame) -> Draw:
             axes.axvline(frame.level[0], color=SERIES[-1], linestyle=DASHES[1], linewidth=1, label=frame.level[1])
         axes.set_yticks(range(len(lines)), [line.label for line in lines])
         axes.invert_yaxis()
-        axes.set(xlabel=frame.x, ylabel=frame.y)
+        axes.set(xlabel=frame.x, ylabel=frame.y, title=frame.title)
 
     return draw
 

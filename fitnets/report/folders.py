@@ -11,6 +11,17 @@ from typing import Any
 
 import yaml
 
+# What a run reached in words, for `filled`; a regressor has R2, a student accuracy
+REACHED = (
+    "{score[samples]:,} samples scored",
+    "hint loss {validation[hint_loss]:.4g}",
+    "R2 {validation[r2]:.3f}",
+    "val accuracy {validation[accuracy]:.2%}",
+)
+TESTED = "test {test[accuracy]:.2%}"
+# The role of the run that a run is shown below, the nearest first; then any other parent
+ABOVE = ("searched", "student", "teacher", "score")
+
 
 class NoRuns(ValueError):
     """What was given holds no finished run; the message says what to type."""

@@ -4,56 +4,41 @@ import base64
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from html import escape
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fitnets.report.charts import counted_in
 from fitnets.report.columns import MULTS, PARAMS, SECONDS, UPDATES, Column, N, percent, test_accuracy, versus
 from fitnets.report.comparisons import Comparison
-from fitnets.report.folders import Folder, filled
+from fitnets.report.folders import ABOVE, REACHED, TESTED, Folder, filled
 from fitnets.report.plots import AT_MOST
 from fitnets.report.rows import ACCURACY, Mean, Row, count_text
 
-ABOVE = ("searched", "student", "teacher")  # whom a run hangs below, the nearest first; then any other parent
-# What a run reached, as far as it has it
-REACHED = ["hint loss {validation[hint_loss]:.4g}", "R2 {validation[r2]:.3f}", "validation {validation[accuracy]:.2%}"]
-TESTED, COST = "test {test[accuracy]:.2%}", ["{epochs} epochs", "{seconds:.1f} s"]
-
-
-def section(name: str, title: str, *contents: str) -> str:
-    """Its contents under a title; nothing where all are empty."""
-    body = "\n".join(content for content in contents if content)
-    return f'<section class="{name}">\n<h3>{escape(title)}</h3>\n{body}\n</section>' if body else ""
-
-
-def over(text: str) -> str:
-    return f'<p class="over">{escape(text)}</p>'
-
-
-def figures(panels: Sequence[str], caption: str, wide: bool = False) -> str:
-    """Panels in pairs, or one with its caption at its side, or `wide`; on a phone below each other."""
-    if not panels:
-        return ""
-    kind = "solo" if len(panels) == 1 else "pairs"
-    inner = "\n".join(f'<div class="panel">{panel}</div>' for panel in panels)
-    figcaption = f"<figcaption>{escape(caption)}</figcaption>"
-    return f'<figure class="{"wide" if wide else kind}"><div class="panels">{inner}</div>\n{figcaption}</figure>'
+TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+PARTS: Any = TEMPLATES.get_template("parts.html").module
+section, over, figures = PARTS.section, PARTS.over, PARTS.figures
+COST = ("{epochs} epochs", "{seconds:.1f} s")
 
 
 def table(columns: Sequence[Column], rows: Sequence[Row], caption: str, marked: Collection[Row] = ()) -> str:
-    """A table in a box of its own that scrolls; figures are set to the right, empty columns left out."""
-    head, body = "", ['<tr class="chosen">' if row in marked else "<tr>" for row in rows]
+    """A table whose caption says what its titles do not; empty columns are left out."""
+    shown = []
     for column in columns:
         cells = [column.cell(row) for row in rows]
-        kind = "" if any(cell[:1].isalpha() for cell in cells) else ' class="n"'
         if any(cells):
-            head += f"<th{kind}>{escape(column.title)}</th>"
-            body = [f"{line}<td{kind}>{escape(cell)}</td>" for line, cell in zip(body, cells, strict=True)]
+            shown.append(
+                {"title": column.title, "cells": cells, "numeric": not any(cell[:1].isalpha() for cell in cells)}
+            )
             caption += f"; {column.caption}" if column.caption else ""
-    lines = "</tr>\n".join(body)
-    return (
-        f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{lines}</tr>\n'
-        f'</tbody></table></div>\n<p class="caption">{escape(caption)}.</p>'
-    )
+    return PARTS.table(shown, [row in marked for row in rows], caption)
 
 
 def pictures(rows: Sequence[Row], name: str, caption: str) -> str:
@@ -62,8 +47,7 @@ def pictures(rows: Sequence[Row], name: str, caption: str) -> str:
     panels = []
     for row in found[:AT_MOST]:
         data = base64.b64encode((row.first.path / "media" / name).read_bytes()).decode()
-        alt = escape(f"{caption}: {row.label}")
-        panels.append(f'{over(row.label)}<img src="data:image/png;base64,{data}" alt="{alt}">')
+        panels.append(PARTS.picture(row.label, caption, data))
     seeds = ", ".join(f"seed {seed}" for seed in sorted({row.first.config["seed"] for row in found[:AT_MOST]}))
     more = f"; the first {AT_MOST} of {len(found)} rows" if len(found) > AT_MOST else ""
     return figures(panels, f"{caption} ({seeds}{more}).")
@@ -142,34 +126,23 @@ def lineage(folders: Sequence[Folder], hidden: Collection[str], labels: Mapping[
         above = folder.parents[nearest[0]].name if nearest else None
         below.setdefault(above, []).append(folder)
 
-    def node(folder: Folder) -> str:
-        children = "".join(map(node, below.get(folder.name, [])))
+    def node(folder: Folder) -> dict[str, Any]:
         parents = folder.config["parents"]
         words = [labels[folder.name]] if folder.name in labels else []
-        reached = REACHED if folder.name in hidden else [*REACHED, TESTED]
-        words += filled(folder.result, *reached, *COST)
+        words += filled(folder.result, *REACHED, *(() if folder.name in hidden else (TESTED,)), *COST)
         words += [f"scored by {parents['score']}"] if "score" in parents else []
-        gone = ", ".join(role for role in parents if role not in folder.parents)
-        about = f'<span class="muted">{escape(", ".join(words))}</span>'
-        about += f' <span class="muted">({escape(gone)} no longer on disk)</span>' if gone else ""
-        return f"<li><code>{escape(folder.name)}</code> {about}{f'<ul>{children}</ul>' if children else ''}</li>"
+        gone = [role for role in parents if role not in folder.parents]
+        children = [node(child) for child in below.get(folder.name, [])]
+        return {"name": folder.name, "about": ", ".join(words), "gone": ", ".join(gone), "below": children}
 
-    roots = "".join(map(node, below.get(None, [])))
-    summary = f"<summary>{len(folders)} runs, each below what it starts from</summary>"
-    is_open = " open" if len(folders) <= 24 else ""
-    return section("lineage", "Lineage", f'<details{is_open}>{summary}\n<ul class="tree">{roots}</ul></details>')
+    return section("lineage", "Lineage", PARTS.lineage([node(root) for root in below.get(None, [])], len(folders)))
 
 
 def made_by(folders: Sequence[Folder], commands: Sequence[str]) -> str:
     """The commands that the caller names, then those that the run folders have kept."""
-    kept: dict[str, str] = {}
+    kept: dict[str, list[str]] = {}
     for folder in folders:
         command = folder.config["trainer"].get("command", "")
-        kept[command] = kept.get(command, "") + f"<code>{escape(folder.name)}</code><br>"
-    others = [command for command in kept if command and command not in commands]
-    lines = [f"<pre>{escape(command)}</pre>" for command in commands]
-    if others:
-        listed = "\n".join(f"<dt><code>{escape(each)}</code></dt><dd>{kept[each]}</dd>" for each in others)
-        summary = "<summary>Commands that trained these runs first, and what each made</summary>"
-        lines.append(f"<details{'' if commands else ' open'}>{summary}<dl>{listed}</dl></details>")
-    return section("commands", "Commands", *lines)
+        if command and command not in commands:
+            kept.setdefault(command, []).append(folder.name)
+    return section("commands", "Commands", PARTS.commands(commands, kept))

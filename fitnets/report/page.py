@@ -4,16 +4,15 @@ Every figure on it is read from the run folders; it loads nothing from anywhere 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
 from pathlib import Path
-from string import Template
+
+from markupsafe import Markup
 
 from fitnets.report import sections
 from fitnets.report.comparisons import Comparison, comparisons_of
 from fitnets.report.folders import Folder, joined, read, with_ancestors
-from fitnets.report.html import headline, lineage, made_by, section
+from fitnets.report.html import PARTS, TEMPLATES, headline, lineage, made_by, section
 
-TEMPLATE = Path(__file__).with_name("page.html")
 SECTIONS: dict[str, Callable[[Comparison], str]] = {
     "Result": headline,
     "What was swept": sections.sweep,
@@ -48,10 +47,13 @@ def write_page(
     rows = [row for comparison in comparisons for row in comparison.rows]
     hidden = {run.name for row in rows if not row.chosen for run in row.runs}
     labels = {run.name: row.label for comparison in comparisons for row in comparison.students for run in row.runs}
-    body = [sections_of(comparison) for comparison in comparisons]
-    body += ["<h2>Runs</h2>", lineage(family, hidden, labels), made_by(family, commands)]
-    page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        title=escape(title), about=about(given, family), body="\n".join(body), made_with=escape(made_with(family))
+    page = TEMPLATES.get_template("page.html").render(
+        title=title,
+        about=about(given, family),
+        comparisons=[{"title": each.title, "sections": sections_of(each)} for each in comparisons],
+        lineage=lineage(family, hidden, labels),
+        commands=made_by(family, commands),
+        made_with=made_with(family),
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f"{out.name}.partial")
@@ -61,18 +63,17 @@ def write_page(
 
 def sections_of(comparison: Comparison) -> str:
     """Every section that has something to say; one that fails says why and costs the others nothing."""
-    found = [f"<h2>{escape(comparison.title)}</h2>"]
+    found = []
     for title, make in SECTIONS.items():
         try:
             found.append(make(comparison))
         except Exception as error:
-            warning = escape(f"This section could not be made: {type(error).__name__}: {error}")
-            found.append(section("failed", title, f'<p class="warning">{warning}</p>'))
-    return "\n".join(each for each in found if each)
+            found.append(section("failed", title, PARTS.failed(f"{type(error).__name__}: {error}")))
+    return Markup("\n").join(each for each in found if each)
 
 
-def about(given: Sequence[Folder], family: Sequence[Folder]) -> str:
-    """What was trained from what on which data, as a list of terms."""
+def about(given: Sequence[Folder], family: Sequence[Folder]) -> dict[str, str]:
+    """What was trained from what on which data, by its term."""
     terms = {"student": joined(run.result["student"] for run in family)}
     terms["teacher"] = joined(run.result["teacher"] for run in family)
     data = []
@@ -81,7 +82,7 @@ def about(given: Sequence[Folder], family: Sequence[Folder]) -> str:
         data.append(f"{run.result['dataset']} ({size}, {classes} classes, {run.labels_text})")
     terms["data"] = joined(data, "; ")
     terms["seeds"] = joined(sorted({run.config["seed"] for run in given if run.of_student}))
-    return "".join(f"<div><dt>{term}</dt><dd>{escape(text)}</dd></div>" for term, text in terms.items() if text)
+    return terms
 
 
 def made_with(family: Sequence[Folder]) -> str:

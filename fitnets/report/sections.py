@@ -142,9 +142,8 @@ def curriculum(comparison: Comparison) -> str:
             panels.append(svg(points(lines, Frame("tenth of difficulty (1: easiest)", axis)), title))
     if len(panels) > over_pool:
         caption += " By tenth of difficulty: what was shown, and the accuracy on training images when last looked at."
-    of_runs = pictures(rows, "curriculum.png", "Pool and difficulty of one run")
     easy = pictures(list(scores.values()), "easiest_hardest.png", "The easiest and the hardest images by score")
-    return section("curriculum", "Curriculum", figures(panels, caption), of_runs, easy)
+    return section("curriculum", "Curriculum", figures(panels, caption), easy)
 
 
 def score_of(row: Row) -> str | None:

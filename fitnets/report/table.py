@@ -73,9 +73,10 @@ class Table:
         rule = "|" + "---|" * len(self.rows[0].at) + "".join(sides)
         return "\n".join([f"**{self.title}** (`{command}`)", "", head, rule, *body, "", self.footnote, ""])
 
-    def write_csv(self, path: Path) -> None:
+    def write_csv(self, path: Path, comments: Sequence[str] = ()) -> None:
         """Accuracies and differences are fractions; an arm has the name that is typed."""
         with open(path, "w", newline="") as file:
+            file.writelines(f"# {line}\n" for line in comments)
             writer = csv.writer(file)
             writer.writerow([*self.rows[0].at, *(name for column in self.columns for name in column.names)])
             for row in self.rows:

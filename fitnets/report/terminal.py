@@ -6,23 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fitnets.report.folders import filled
+from fitnets.report.folders import REACHED, filled
 from fitnets.store import Run, folder_of, resumes_at
 
 STATES = {"done": "reused", "missing": "to train", "half-finished": "resumes"}
 # Lines of a stage's result; each is there where the result has its figures
-FIGURES = (
-    "hint loss {validation[hint_loss]:.4g}",
-    "R2 {validation[r2]:.3f}",
-    "val accuracy {validation[accuracy]:.2%}",
-    "agreement {validation[agreement]:.2%}",
-)
 HINT = (
     "  hint                 {hint[hint_layer]} (teacher) <- {hint[guided_layer]} (student)",
     "  regressor            {hint[regressor]}, {hint[regressor_params]:,} parameters",
     "                       non-linearity {hint[regressor_nonlinearity]}: {hint[nonlinearity_because]}",
 )
-REACHED = (
+SUMMARY = (
     "  validation R2        {validation[r2]:.4f}",
     "  validation accuracy  {validation[accuracy]:.2%}",
     "  test accuracy        {test[accuracy]:.2%}",
@@ -64,7 +58,7 @@ def one_line(result: Mapping[str, Any]) -> str:
         return f"{result['score']['samples']:,} samples scored{trust_text(result['score'])}, {seconds}"
     if not figures:
         return "left untrained"
-    words = filled(result, *FIGURES)
+    words = filled(result, *REACHED, "agreement {validation[agreement]:.2%}")
     if not words:  # a stage of one's own, with figures of its own
         words = [f"{name} {value:.4g}" for name, value in figures.items()]
     regressor = filled(result, "regressor {hint[regressor]}") if "hint_loss" in figures else []
@@ -87,7 +81,7 @@ def summary(run: Run, result: Mapping[str, Any], runs_dir: Path, words: Sequence
     lines = ["", f"{result['stage']} of {run.net_name}{run.ordered} on {result['dataset']}, seed {result['seed']}"]
     lines += filled(result, *HINT)
     lines += ["".join(loss)] if "hint_loss" in result["validation"] else []
-    lines += filled(result, *REACHED)
+    lines += filled(result, *SUMMARY)
     lines += [f"  lies in              {folder}", f"  next                 {next_command(run, folder, words)}"]
     return "\n".join(lines)
 

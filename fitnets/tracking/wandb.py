@@ -1,13 +1,11 @@
 """A W&B run of one trained stage, online where there is a key and a network, offline elsewhere; it never asks."""
 
-import contextlib
 import math
 import netrc
 import os
 import secrets
 import shlex
 import shutil
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from urllib.parse import urlsplit
 
 from fitnets.store import Run
 
-PROBE_SECONDS, INIT_SECONDS, FINISH_SECONDS = 4.0, 8.0, 15.0  # that a dead network may cost
+INIT_SECONDS, FINISH_SECONDS = 8.0, 15.0  # that a dead network may cost
 
 _offline_because = ""  # found once a process: what the network lacked for one stage it lacks for the next
 
@@ -33,45 +31,42 @@ class WandbRun:
     ):
         # W&B reports its own errors to a server; with a dead one that costs up to 20 s when the process ends.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-        import wandb
-
         folder.mkdir(parents=True, exist_ok=True)
         self.say = say
-        base_url = os.environ.get("WANDB_BASE_URL") or wandb.setup().settings.base_url
         about = {"job_type": run.stage, "name": run.name, "config": flat_config(run, parents)}
         about |= {key: options[key] for key in ("project", "entity", "group")}
         tags = [run.stage, run.arm.name, run.spec["dataset"]["name"], run.net_name, *options["tags"]]
         about["tags"] = list(dict.fromkeys(tags))
-        mode = mode_of(base_url, say)
-        if mode == "online" and not self.begun_online(run, folder, about, base_url):
-            mode = "offline"
-        if mode != "online":
-            try:
-                self.run = begin(run, folder, about, mode)
-            except Exception:  # W&B's own process may still hold the id of a run that failed: take another
-                (folder / "wandb_id").unlink(missing_ok=True)
-                self.run = begin(run, folder, about, mode)
+        self.run = self.begun(run, folder, about)
         self.run.define_metric("epoch")
         self.run.define_metric("updates")
         self.run.define_metric("*", step_metric="epoch")
         self.last: dict[str, float] = {"epoch": 0, "updates": 0}
 
-    def begun_online(self, run: Run, folder: Path, about: Mapping[str, Any], base_url: str) -> bool:
-        """Whether a run could be started on the server; says its address, or why runs stay offline from now on."""
+    def begun(self, run: Run, folder: Path, about: Mapping[str, Any]) -> Any:
+        """The run as W&B starts it. Where the server gives none it is offline, as all are from then on."""
         import wandb
 
-        before = set(folder.glob("wandb/run-*"))
+        base_url = os.environ.get("WANDB_BASE_URL") or wandb.setup().settings.base_url
+        mode = mode_of(base_url, self.say)
+        if mode == "online":
+            before = set(folder.glob("wandb/run-*"))
+            try:
+                begun = begin(run, folder, about, mode)
+            except Exception as error:
+                wandb.teardown()  # the half-made run would block the next one
+                for half_made in set(folder.glob("wandb/run-*")) - before:
+                    shutil.rmtree(half_made)
+                stay_offline(f"no run could be started at {base_url}: {' '.join(str(error).split())[:200]}", self.say)
+                mode = "offline"
+            else:
+                self.say(f"W&B: {begun.url}")
+                return begun
         try:
-            self.run = begin(run, folder, about, "online")
-        except Exception as error:
-            wandb.teardown()  # the half-made run would block the next one
-            for half_made in set(folder.glob("wandb/run-*")) - before:
-                shutil.rmtree(half_made)
-            stay_offline(f"no run could be started at {base_url}: {' '.join(str(error).split())[:200]}", self.say)
-            return False
-        if self.run.url:
-            self.say(f"W&B: {self.run.url}")
-        return True
+            return begin(run, folder, about, mode)
+        except Exception:  # W&B's own process may still hold the id of a run that failed: take another
+            (folder / "wandb_id").unlink(missing_ok=True)
+            return begin(run, folder, about, mode)
 
     def row(self, row: Mapping[str, float]) -> None:
         self.last = {name: row[name] for name in ("epoch", "updates")}
@@ -116,16 +111,12 @@ def wandb_id(run: Run, folder: Path) -> str:
 
 
 def mode_of(base_url: str, say: Callable[[str], None]) -> str:
-    """online, offline or disabled: as WANDB_MODE says; else online with a key and a server that answers."""
-    asked = os.environ.get("WANDB_MODE", "")
+    """As WANDB_MODE says; else online with a key, until a server was found not to answer."""
+    asked = os.environ.get("WANDB_MODE")
     if asked in ("offline", "dryrun", "disabled"):
-        return "disabled" if asked == "disabled" else "offline"
-    if _offline_because:
-        return "offline"
-    if not has_key(base_url):
+        return asked
+    if not _offline_because and not has_key(base_url):
         stay_offline("there is no key (wandb login writes one)", say)
-    elif not answers(base_url):
-        stay_offline(f"{base_url} does not answer within {PROBE_SECONDS:.0f} s", say)
     return "offline" if _offline_because else "online"
 
 
@@ -148,54 +139,33 @@ def has_key(base_url: str) -> bool:
         return False
 
 
-def answers(base_url: str) -> bool:
-    """Whether a server that works answers there, through a proxy too. In a thread: looking up a name has no limit."""
-    import requests  # as wandb does
-
-    found: list[bool] = []
-
-    def ask() -> None:
-        with contextlib.suppress(requests.RequestException, ValueError):
-            found.append(requests.get(base_url, timeout=PROBE_SECONDS, stream=True).status_code < 500)
-
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(PROBE_SECONDS)
-    return any(found)
-
-
 def flat_config(run: Run, parents: Mapping[str, Path]) -> dict[str, Any]:
-    """What decided the run, flat, keys of groups joined by a slash; first what runs are grouped by."""
-    spec = run.spec
-    steps = [run, run.parents.get("student", run)]  # and the step before, of the same student
-    hint: Mapping[str, Any] = next((step.spec["hint"] for step in steps if "hint" in step.spec), {})
-    kd_loss = spec.get("kd_loss", {})
-    schedule = kd_loss.get("weights", {}).get("soft", {})
-    schedule = schedule if isinstance(schedule, dict) else {}  # a plain number
-    teacher = run.parents.get("teacher", run).spec.get("teacher", {})
+    """What decided the run, flat, keys of groups joined by a slash; on top what runs are grouped by."""
+    spec = dict(_flat(run.spec))
+    before = run.parents.get("student", run)  # the step before, of the same student
+    hint = run.spec.get("hint", before.spec.get("hint", {}))
     grouped = {
         "stage": run.stage,
         "arm": run.arm.name,
-        "student": spec.get("student", {}).get("name"),
-        "teacher": teacher.get("name"),
-        "dataset": spec["dataset"]["name"],
+        "student": spec.get("student/name"),
+        "teacher": run.parents.get("teacher", run).spec.get("teacher", {}).get("name"),
+        "dataset": spec["dataset/name"],
         "labels": spec.get("labels", "all"),
         "seed": run.seed,
-        "temperature": kd_loss.get("temperature"),
-        "lambda_start": schedule.get("start"),
-        "lambda_end": schedule.get("end"),
+        "temperature": spec.get("kd_loss/temperature"),
+        "lambda_start": spec.get("kd_loss/weights/soft/start"),
+        "lambda_end": spec.get("kd_loss/weights/soft/end"),
         "hint_layer": hint.get("teacher_layer"),
         "guided_layer": hint.get("student_layer"),
-        "curriculum": spec.get("curriculum", {}).get("name"),
+        "curriculum": spec.get("curriculum/name"),
         "epochs": spec["epochs"],
         "fingerprint": run.fingerprint,
     }
-    rest = {key: value for key, value in spec.items() if key not in grouped or isinstance(value, dict)}
     for role, parent in run.parents.items():
         grouped |= {f"parents/{role}/name": parent.name, f"parents/{role}/fingerprint": parent.fingerprint}
         if (parents[role] / "wandb_id").exists():
             grouped[f"parents/{role}/wandb_id"] = wandb_id(parent, parents[role])
-    return grouped | dict(_flat(rest))
+    return spec | grouped
 
 
 def _flat(group: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

@@ -16,7 +16,6 @@ from safetensors.torch import save_file
 
 from fitnets import curriculum
 from fitnets.components import resolve
-from fitnets.data.module import DataModule
 from fitnets.seeds import derive
 from fitnets.store import NO_CURRICULUM, RESUMES_AT, Run
 from fitnets.tracking.loggers import Loggers
@@ -26,6 +25,8 @@ from fitnets.training.measurements import Measurements, costs, on_the_test_part,
 from fitnets.training.memory import keep_freed_memory
 from fitnets.training.provenance import hardware, versions, write_config
 from fitnets.training.recorder import Recorder, copied
+
+Measured = dict[str, Callable[[], dict[str, Any]]]
 
 
 def train(
@@ -77,7 +78,7 @@ def train(
     result = describe(run, before) | outcome(stage, trainer, recorder, kept, before)
     result |= {"test": test, "test_accuracy": test.get("accuracy")}
     write_result(folder, result)
-    for name, measure in after_training(run, folder, measurements, recorder, result).items():
+    for name, measure in after_training(run, folder, measurements, result).items():
         result |= attempted(run, name, measure)
     write_result(folder, result)
     for leftover in ("last.ckpt", RESUMES_AT):
@@ -156,25 +157,12 @@ def outcome(
     }
 
 
-def after_training(
-    run: Run, folder: Path, measurements: Measurements, recorder: Recorder, result: dict[str, Any]
-) -> dict[str, Callable[[], dict[str, Any]]]:
+def after_training(run: Run, folder: Path, measurements: Measurements, result: dict[str, Any]) -> Measured:
     """What is measured and drawn of a finished stage, by name; each gives what it adds to the result."""
-    stage = measurements.stage
-    data: DataModule = stage.inputs.data
-
-    def curriculum_picture() -> dict[str, Any]:
-        if run.spec.get("curriculum", NO_CURRICULUM) != NO_CURRICULUM:
-            from fitnets.curriculum.pictures import pool_picture
-
-            (folder / "media").mkdir(exist_ok=True)
-            pool_picture(run, data, recorder.history, folder / "media" / "curriculum.png")
-        return {}
-
+    stage, media = measurements.stage, folder / "media"
     return {
-        "the curriculum's picture": curriculum_picture,
-        "figures of the test part": lambda: on_the_test_part(stage, folder / "media", result["test"]),
-        "pictures": lambda: pictures_of(stage, folder / "media"),
+        "figures of the test part": lambda: on_the_test_part(stage, media, result["test"]),
+        "pictures": lambda: pictures_of(stage, media),
         "figures on validation images": lambda: {"observed": measurements()},
         "costs": lambda: {"cost": costs(stage, folder / f"{run.trains}.safetensors", result)},
     }

@@ -1,7 +1,7 @@
 """How the student's signal fares from layer to layer before any training: which initial weights starve it.
 
-python scripts/signal_scale.py experiment=paper/mnist recipe=paper dataset.path=DIR
-python scripts/signal_scale.py student=thin_deeper init=paper
+python benchmarks/signal_scale.py experiment=paper/mnist recipe=paper dataset.path=DIR
+python benchmarks/signal_scale.py student=thin_deeper init=paper
 
 Takes the overrides of run.py. Prints, for 512 training images and the loss on labels, the spread of each layer's
 output and the largest gradient of its weights; the learning rate stands below, to compare.
@@ -21,15 +21,11 @@ def main(overrides: list[str] | None = None) -> int:
     if overrides and overrides[0] in ("-h", "--help"):
         print(__doc__)
         return 0
-    from fitnets.commands import arm_names, composed
-    from fitnets.config import ConfigError, check
-    from fitnets.config.composing import one_line_errors
+    from fitnets.commands import checked
+    from fitnets.config import ConfigError
 
     try:
-        with one_line_errors(overrides):
-            config = composed(overrides)
-        if problems := check(config.resolved, arm_names()):
-            raise ConfigError(problems)
+        config = checked(overrides)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
