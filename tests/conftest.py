@@ -5,7 +5,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,15 @@ def named_runs(config: Config) -> list[Run]:
         commands = commands_of(config, lambda said: None)
         _named[id(config)] = config, [run for command in commands for run in plan(command.config, command.arm)]
     return list(_named[id(config)][1])
+
+
+def quick(cases: Iterable[Any], also: Callable[[Any], bool]) -> list[Any]:
+    """The cases of a parametrised test; those for which `also` is false run with the slow tests alone."""
+    found = []
+    for case in cases:
+        values = case if isinstance(case, tuple) else (case,)
+        found.append(pytest.param(*values, marks=() if also(case) else pytest.mark.slow))
+    return found
 
 
 @pytest.fixture

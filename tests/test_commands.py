@@ -50,6 +50,7 @@ def test_stage_hint_from_nothing_again_and_what_to_type_next(tmp_path: Path) -> 
     assert "3 stages, 1 to train" in done.stdout and "kd of tiny on digits" in done.stdout
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_train_the_teacher_once(tmp_path: Path) -> None:
     pair = [
         subprocess.Popen(
@@ -66,7 +67,8 @@ def test_two_processes_at_once_train_the_teacher_once(tmp_path: Path) -> None:
     assert len(list((tmp_path / "runs").glob("kd-*/result.json"))) == 2
 
 
-@pytest.mark.parametrize(("stage", "updates"), [pytest.param("hint", 40, marks=pytest.mark.slow), ("kd", 72 + 40)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("stage", "updates"), [("hint", 40), ("kd", 72 + 40)])
 def test_killed_and_started_again_it_says_where_it_resumes_and_ends_bit_equal(
     tmp_path: Path, stage: str, updates: int
 ) -> None:

@@ -149,7 +149,7 @@ def test_a_problem_is_told_where_it_was_typed(composed: Composed) -> None:
         ("logger.wandbb", "did you mean logger.wandb? logger has: csv, wandb, tensorboard, none"),
         ("trainer.device", "did you mean trainer.devices?"),
         ("stage.arm_s", "did you mean stage.arms? stage has: name, title, "),
-        ("teacher.net.width", "did you mean teacher.net.widths? fitnets.models.wide_shallow.WideShallow takes: "),
+        ("teacher.net.width", "did you mean teacher.net.widths? fitnets.models.wide.WideShallow takes: "),
         ("teacher.net.num_classes", "teacher.net.num_classes is no key"),
         ("init.student.gain", "init.student.gain is no key; fitnets.models.init.scaled takes: no options"),
         ("teacher.init.gain", "fitnets.models.init.scaled takes: no options"),

@@ -17,7 +17,7 @@ from fitnets.models.regressors import plan_regressor
 from fitnets.plan import plan
 from fitnets.store import read_result, with_parents
 from fitnets.training.preflight import problems_with
-from tests.conftest import ROOT, SMALL, composed, faked_folder, faked_parquet, go, named_runs
+from tests.conftest import ROOT, SMALL, composed, faked_folder, faked_parquet, go, named_runs, quick
 
 FILES = sorted(path.relative_to(ROOT / "conf").with_suffix("") for path in (ROOT / "conf").glob("*/**/*.yaml"))
 FILES = [file for file in FILES if file.parts[0] != "hydra"]  # launchers: tests/test_launchers.py
@@ -53,7 +53,10 @@ def needs(file: Path, tmp_path: Path) -> list[str]:
     return [*extra, *own, f"dataset.path={path}", f"runs_dir={tmp_path}"]
 
 
-@pytest.mark.parametrize("file", FILES, ids=str)
+LARGE = ("experiment/paper", "experiment/pairs", "resnet", "wrn_", "student/fitnet", "stage/positions")
+
+
+@pytest.mark.parametrize("file", quick(FILES, lambda file: not any(word in str(file) for word in LARGE)), ids=str)
 def test_every_option_composes_and_passes_the_checks(file: Path, tmp_path: Path) -> None:
     group, _, option = str(file).partition("/")
     words = [f"{group}={option}", *needs(file, tmp_path)]
@@ -125,11 +128,7 @@ def test_every_pair_fits_at_every_position_and_usual_size(teacher: str, student:
         assert plan_regressor(*shapes).kind == "conv", "our pairs follow the paper's rule"
 
 
-LARGE = [student for student in AT_HOME_STUDENTS if student.startswith(("fitnet", "depth"))]
-SMALLER = [student for student in AT_HOME_STUDENTS if student not in LARGE]
-
-
-@pytest.mark.parametrize("student", [*SMALLER, *(pytest.param(large, marks=pytest.mark.slow) for large in LARGE)])
+@pytest.mark.parametrize("student", quick(AT_HOME_STUDENTS, lambda name: not name.startswith(("fitnet", "depth"))))
 def test_every_student_runs_through_both_stages(tmp_path: Path, student: str) -> None:
     runs_through(tmp_path, f"student={student}", "teacher.net.widths=[8,12]", "dataset.test_fraction=0.8")
 
@@ -159,6 +158,7 @@ def test_every_experiment_on_digits_runs(tmp_path: Path, experiment: str) -> Non
     assert len(list(tmp_path.glob("reports/*/table.md"))) == 1
 
 
+@pytest.mark.slow
 def test_every_arm_runs_beside_the_stages(tmp_path: Path) -> None:
     """With its own title in the table; how it is called is all that a table knows of it."""
     arms = ["backprop", "kd", *OPTIONS["arm"]]

@@ -21,7 +21,7 @@ from fitnets.plan import plan
 from fitnets.report.terminal import say_plan
 from fitnets.store import folder_of, read_result, with_parents
 from fitnets.training.assemble import make_data, make_stage
-from tests.conftest import ROOT, composed, go, named_runs, plan_parents
+from tests.conftest import ROOT, composed, go, named_runs, plan_parents, quick
 
 PACINGS = sorted(file.stem for file in (ROOT / "conf" / "curriculum" / "pacing").glob("*.yaml"))
 
@@ -44,9 +44,7 @@ def scored_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 IN_BRIEF = ("linear", "step", "exponential_varied", "single_step")  # of each way to write a pacing, one
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in IN_BRIEF else pytest.param(name, marks=pytest.mark.slow) for name in PACINGS]
-)
+@pytest.mark.parametrize("name", quick(PACINGS, lambda name: name in IN_BRIEF))
 def test_every_pacing_runs_on_digits(small, scored_once: Path, name: str) -> None:
     words = ["stage=backprop", "curriculum=easy_to_hard", f"curriculum/pacing={name}", f"runs_dir={scored_once}"]
     result, last, _folder = trained(small, *words)
@@ -92,6 +90,7 @@ def test_curricula_with_any_stage(small, scored_once: Path, stage: str, words: l
         assert all(np.isfinite(float(row["curriculum/difficulty_q90"])) for row in rows)
 
 
+@pytest.mark.slow
 def test_controls_have_equal_updates_and_a_table(small, capsys) -> None:
     cfg = small("experiment=curriculum/controls", "seeds=[0,1]")
     go(cfg)

@@ -28,7 +28,7 @@ from fitnets.tracking import wandb as wandb_run
 from fitnets.tracking.loggers import started
 from fitnets.tracking.wandb import sync_command
 from fitnets.training.engine import train
-from tests.conftest import ROOT, SMALL, composed, go
+from tests.conftest import ROOT, SMALL, composed, go, quick
 from tests.offline_wandb import OfflineRun, runs_in
 from tests.stopping import Stop, StopAt
 
@@ -339,7 +339,10 @@ def asked(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[s
     wandb.teardown()
 
 
-@pytest.mark.parametrize("server", ["refuses", "says nothing", "404", "503"], indirect=True)
+SERVERS = ("refuses", "says nothing", "404", "503")
+
+
+@pytest.mark.parametrize("server", quick(SERVERS, lambda name: name in SERVERS[:2]), indirect=True)
 def test_a_dead_network_costs_seconds_is_said_once_and_training_goes_on(server: str, asked, small, capsys) -> None:
     cfg = small("stage=kd", "logger=wandb", "epochs.teacher=1", "epochs.kd=1")
     go(cfg)

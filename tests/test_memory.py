@@ -24,6 +24,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's setting")
 def test_an_update_does_not_fetch_its_memory_again() -> None:
     def faults(how: str) -> int:

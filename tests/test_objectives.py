@@ -335,7 +335,7 @@ def test_what_an_objective_learns_or_remembers_is_its_state() -> None:
     """Each in a file of its own beside the student; a function has none."""
     spec = composed("hint_loss=crd", "hint_loss.features=4")["hint_loss"]
     of_crd = Objective(spec, context_of(5, vectors(5, 7))).state()
-    assert set(of_crd) == {*("student_head", "teacher_head", "student_bank", "teacher_bank", "constants")}
+    assert set(of_crd) == {*("student_head", "teacher_head", "student_bank", "teacher_bank")}
     pair = LayerPair("t", "s", (4, 3, 3), (2, 5, 5))
     of_regression = Objective(composed()["hint_loss"], context_of(5, pair)).state()
     assert set(of_regression) == {"regressor"}

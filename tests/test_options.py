@@ -32,6 +32,7 @@ def assert_alike(cfg: Config, other: Config) -> None:
         assert (tensor - weights2[name]).abs().max() <= 1e-3 * max(1.0, float(tensor.abs().max())), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["torch.optim.AdamW", "torch.optim.SGD"])
 def test_a_fused_optimizer_ends_where_the_plain_one_does(small, tmp_path: Path, optimizer: str) -> None:
     words = ["stage=fitnet", f"optimizer._target_={optimizer}"]
@@ -49,6 +50,7 @@ def test_compiled_networks_end_where_plain_ones_do(small, tmp_path: Path) -> Non
     )
 
 
+@pytest.mark.slow
 def test_bf16_follows_float32(small, tmp_path: Path) -> None:
     """Another precision is another run; its losses stay near."""
     losses = []

@@ -452,6 +452,7 @@ def chromium() -> str | None:
     return next((path for path in found if path), None)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(chromium() is None, reason="no Chromium on PATH (.ci/run installs it)")
 def test_it_renders_on_a_desk_and_a_phone_in_light_and_dark(measured: Path, tmp_path: Path) -> None:
     folders = [path.parent for path in sorted(measured.glob("*/result.json"))]

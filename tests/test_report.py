@@ -204,6 +204,7 @@ def test_the_note_says_where_arms_are_not_alike(tmp_path: Path) -> None:
     assert "DIFFERENT" not in written(entries, tmp_path / "alike", fixed=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["patience=1", "retrain_on_all=true"])
 def test_a_comparison_with_patience_or_retraining_has_its_table_and_says_so(small, option: str) -> None:
     cfg = small("seeds=[0,1]", option, "epochs.teacher=1", "epochs.hint=2", "epochs.kd=3", "keep=best")

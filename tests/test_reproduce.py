@@ -8,7 +8,7 @@ import pytest
 import reproduce
 import yaml
 
-from tests.conftest import ROOT, faked_parquet
+from tests.conftest import ROOT, faked_parquet, quick
 
 SHARED = ROOT.parent / "shared" / "data"
 COLUMNS = ["student", "recipe", "budget", "arm", "n", "error_mean", "error_sd", "paper_error", "updates", "seconds"]
@@ -54,6 +54,7 @@ def test_a_table_from_nothing_stopped_and_gone_on_with(typed: list[str], tmp_pat
     assert "2/60" in (tmp_path / "out" / "mnist.md").read_text()
 
 
+@pytest.mark.slow
 def test_rows_with_patience_are_marked(typed: list[str], tmp_path: Path) -> None:
     assert reproduce.main([*typed, "--recipes", "modern", "--budget", "2", "--set", "patience=1"]) == 0
     assert all("unequal updates" in row["budget"] for row in table(tmp_path / "out")[1])
@@ -91,12 +92,7 @@ def test_only_printed_numbers_stand_beside_ours() -> None:
     assert printed["cifar10"]["fitnet"].keys() == {f"fitnet{i}" for i in (1, 2, 3, 4)}
 
 
-QUICK = ("mnist", "curriculum_mnist")
-
-
-@pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in reproduce.TABLES]
-)
+@pytest.mark.parametrize("name", quick(reproduce.TABLES, lambda name: name in ("mnist", "curriculum_mnist")))
 def test_every_table_is_made_of_commands_that_exist(name: str, tmp_path: Path, capsys) -> None:
     """Nothing is on disk, so each condition is composed and checked, and none is found."""
     data = ["--path", str(faked_parquet(tmp_path / "data", size=32, channels=3, n=10))] if "digits" not in name else []

@@ -12,7 +12,7 @@ from fitnets.plan import plan
 from fitnets.stages import optimizers
 from fitnets.store import Run, folder_of, read_result, resumes_at, with_parents
 from fitnets.training.engine import train
-from tests.conftest import SMALL, composed, go, plan_parents
+from tests.conftest import SMALL, composed, go, plan_parents, quick
 from tests.stopping import Stop, StopAt
 
 SHORT = ["epochs.teacher=3", "epochs.hint=3", "epochs.kd=3", "trainer.checkpoint_seconds=0"]
@@ -47,7 +47,10 @@ CASES += [(name, at) for name in ("backprop", "hint", "kd") for at in PLACES[1::
 CASES += [(name, at) for name in ("crd", "easy_to_hard", "self_paced") for at in ({"update": 20}, {"update": 36})]
 
 
-@pytest.mark.parametrize(("name", "at"), CASES, ids=str)
+QUICK = [(name, {"update": 20}) for name, _ in CASES] + [("teacher", at) for at in PLACES]
+
+
+@pytest.mark.parametrize(("name", "at"), quick(CASES, lambda case: case in QUICK), ids=str)
 def test_stopped_and_started_again_it_ends_bit_equal(ran_through, tmp_path: Path, name: str, at: dict) -> None:
     """18 updates an epoch: 20 and 37 are in mid-epoch, 36 is a boundary, the epoch's end is before it is saved."""
     run, runs_dir = ran_through(name)

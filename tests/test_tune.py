@@ -104,6 +104,7 @@ def test_the_pruner_stops_a_training_that_is_worse_than_the_others() -> None:
         tune.pruner(study.ask()).on_validation_end(Trainer(), None)
 
 
+@pytest.mark.slow
 def test_a_killed_trial_is_tried_again_with_its_values(tmp_path: Path) -> None:
     overrides = ["stage=kd", f"runs_dir={tmp_path}", *SMALL, "epochs.kd=1", "epochs.hint=1"]
     assert tune.tune(SPACE, overrides, 1, 0, False) == 0

@@ -11,14 +11,19 @@ from fitnets.losses.objective import Context, ObjectiveError, Outputs
 
 
 class MemoryBank(nn.Module):
-    """A feature of unit length for each sample id, (N, D): what a network last gave for it, averaged over time."""
+    """A feature of unit length for each sample id, (N, D): what a network last gave for it, averaged over time.
+
+    `constant` normalises the scores of what is compared with it; the first batch sets it (0 before).
+    """
 
     rows: Tensor
+    constant: Tensor
 
     def __init__(self, samples: int, features: int):
         super().__init__()
         bound = (3 / features) ** 0.5
         self.register_buffer("rows", torch.empty(samples, features).uniform_(-bound, bound))
+        self.register_buffer("constant", torch.zeros(()))
 
     @torch.no_grad()
     def update(self, ids: Tensor, features: Tensor, momentum: float) -> None:
@@ -88,7 +93,6 @@ class CRD(nn.Module):
         rows = len(context.labels)
         self.student_bank, self.teacher_bank = MemoryBank(rows, features), MemoryBank(rows, features)
         self.draws = Negatives(context.ids.cpu(), context.labels.cpu(), same_class)
-        self.constants = Constants()
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Any) -> dict[str, Tensor]:
         ours = F.normalize(self.student_head(student.features[0].flatten(1)))
@@ -98,36 +102,23 @@ class CRD(nn.Module):
         ids = self.draws.draw(batch.ids.to(ours.device), self.negatives, generator)
         positive = batch.ids.to(ours.device)
         banked = self.training
-        of_student = self._contrast(ours, self.teacher_bank.rows, positive if banked else theirs, ids, 0)
-        of_teacher = self._contrast(theirs, self.student_bank.rows, positive if banked else ours, ids, 1)
+        of_student = self._contrast(ours, self.teacher_bank, positive if banked else theirs, ids)
+        of_teacher = self._contrast(theirs, self.student_bank, positive if banked else ours, ids)
         if self.training:
             self.student_bank.update(positive, ours, self.momentum)
             self.teacher_bank.update(positive, theirs, self.momentum)
         return {"contrast": of_student + of_teacher}
 
-    def _contrast(self, anchor: Tensor, bank: Tensor, positive: Tensor, negatives: Tensor, side: int) -> Tensor:
+    def _contrast(self, anchor: Tensor, bank: MemoryBank, positive: Tensor, negatives: Tensor) -> Tensor:
         """The loss of one network's features (B, D) against the other's: `positive` are ids, or features (B, D)."""
-        own = bank[positive] if positive.dtype == torch.long else positive
-        others = bank[negatives]  # (B, negatives, D)
+        own = bank.rows[positive] if positive.dtype == torch.long else positive
+        others = bank.rows[negatives]  # (B, negatives, D)
         scores = torch.cat([(anchor * own).sum(1, keepdim=True), (others @ anchor[:, :, None]).squeeze(2)], 1)
         scores = (scores.float() / self.temperature).exp()
-        scores = scores / self.constants.of(side, scores, self.samples)
+        if not bank.constant:
+            bank.constant = scores.mean().detach() * self.samples
+        scores = scores / bank.constant
         noise = self.negatives / self.samples
         hit = (scores[:, 0] / (scores[:, 0] + noise + 1e-7)).log()
         missed = (noise / (scores[:, 1:] + noise + 1e-7)).log().sum(1)
         return -(hit + missed).mean()
-
-
-class Constants(nn.Module):
-    """The normalising constants of both directions, set by the first batch (0 before)."""
-
-    values: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("values", torch.zeros(2))
-
-    def of(self, side: int, scores: Tensor, samples: int) -> Tensor:
-        if not self.values[side]:
-            self.values[side] = scores.mean().detach() * samples
-        return self.values[side].clone()  # the other side's is set in the same buffer
