@@ -3,7 +3,6 @@
 A component is one Python file (or function) and one YAML with its dotted path under `_target_`.
 """
 
-import ast
 import functools
 import pkgutil
 import sys
@@ -50,20 +49,6 @@ def is_library(target: str) -> bool:
     return any("site-packages" in Path(place).parts for place in places)
 
 
-def problem_with(target: str) -> str | None:
-    """Why `target` cannot be found, judged by its source without importing it; None if it can (or is a library's)."""
-    module, _, name = target.rpartition(".")
-    if not module:
-        return f"{target!r} is no dotted path; write package.module.name"
-    if is_library(target):
-        return None
-    path = file_of(module)
-    if path is None:
-        return f"there is no module {module!r}; a component is in a Python file (is its folder on PYTHONPATH?)"
-    names = _top_level_names(ast.parse(path.read_text()))
-    return None if name in names else f"{path.name} defines no {name!r}; it has: {', '.join(sorted(names))}"
-
-
 @functools.cache
 def file_of(module: str) -> Path | None:
     """The file of a module, found without importing it; None where there is none."""
@@ -79,15 +64,3 @@ def _spec(module: str) -> ModuleSpec | None:
     package = _spec(parent)
     places = package.submodule_search_locations if package else None
     return PathFinder.find_spec(module, places) if places else None
-
-
-def _top_level_names(tree: ast.Module) -> set[str]:
-    names: set[str] = set()
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.Assign):
-            names |= {t.id for t in node.targets if isinstance(t, ast.Name)}
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            names |= {alias.asname or alias.name for alias in node.names}
-    return names

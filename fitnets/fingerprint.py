@@ -15,11 +15,14 @@ from pathlib import Path
 
 from fitnets.components import file_of, is_library
 
+DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
 
 @dataclass
 class Source:
     """A module by its definitions: the statements that make each top-level name, and where imported names lead."""
 
+    package: str
     statements: dict[str, list[ast.stmt]] = field(default_factory=dict)
     imported: dict[str, tuple[str, str]] = field(default_factory=dict)  # name -> module, name there ("": the module)
 
@@ -43,7 +46,7 @@ def code_hash(target: str) -> str:
 
 def forget() -> None:
     """Read all files again at the next question (tests edit them)."""
-    for cached in (code_hash, _source, _definition, file_of):
+    for cached in (code_hash, source_of, _definition, file_of):
         cached.cache_clear()
 
 
@@ -57,7 +60,7 @@ def _version(package: str) -> str:
 @functools.cache
 def _definition(module: str, name: str) -> tuple[str, list[tuple[str, str]]]:
     """The code that makes a name in a module, and the names that it uses as (module, name)."""
-    source = _source(module)
+    source = source_of(module)
     if name in source.imported and name not in source.statements:
         return "", [_followed(*source.imported[name])]
     if name not in source.statements:  # a whole module is used, or a name that is made in a way not seen here
@@ -66,14 +69,14 @@ def _definition(module: str, name: str) -> tuple[str, list[tuple[str, str]]]:
     else:
         statements, uses = source.statements[name], []
     for statement in statements:
-        local = dict(source.imported) | _imports_in(statement, module)
+        local = source.imported | _imports_in(statement, source.package)
         for used in _names_in(statement):
             first, _, rest = used.partition(".")
             if first in source.statements and first != name:
                 uses.append((module, first))
             elif first in local:
                 there, what = local[first]
-                uses.append(_followed(there, what) if what else _followed(there, rest))
+                uses.append(_followed(there, what or rest))
     return "".join(ast.dump(statement) for statement in statements), uses
 
 
@@ -85,15 +88,15 @@ def _followed(module: str, name: str) -> tuple[str, str]:
 
 
 @functools.cache
-def _source(module: str) -> Source:
+def source_of(module: str) -> Source:
+    """What stands in a module's file, which must exist."""
     path = file_of(module)
     assert path is not None
     tree = _without_words(ast.parse(path.read_text()))
-    found = Source()
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    found = Source(package=module if path.name == "__init__.py" else module.rpartition(".")[0])
     for statement in _flat(tree.body):
         if isinstance(statement, ast.Import | ast.ImportFrom):
-            found.imported |= _imports_in(statement, module, package)
+            found.imported |= _imports_in(statement, found.package)
         else:
             for name in _made_by(statement):
                 found.statements.setdefault(name, []).append(statement)
@@ -103,17 +106,11 @@ def _source(module: str) -> Source:
 def _flat(body: list[ast.stmt]) -> Iterator[ast.stmt]:
     """Top-level statements; of `if TYPE_CHECKING:` only what stands under its else, as the rest is never run."""
     for statement in body:
-        if (
-            isinstance(statement, ast.If)
-            and isinstance(statement.test, ast.Name)
-            and (statement.test.id == "TYPE_CHECKING")
-        ):
+        if isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING":
             yield from _flat(statement.orelse)
         elif isinstance(statement, ast.Try):
-            for part in (statement.body, statement.orelse, statement.finalbody):
-                yield from _flat(part)
-            for handler in statement.handlers:
-                yield from _flat(handler.body)
+            handled = [line for handler in statement.handlers for line in handler.body]
+            yield from _flat(statement.body + statement.orelse + statement.finalbody + handled)
         else:
             yield statement
 
@@ -139,18 +136,15 @@ def _names_in(statement: ast.stmt) -> set[str]:
     return found - {dotted.partition(".")[0] for dotted in found if "." in dotted}
 
 
-def _imports_in(statement: ast.stmt, module: str, package: str | None = None) -> dict[str, tuple[str, str]]:
+def _imports_in(statement: ast.stmt, package: str) -> dict[str, tuple[str, str]]:
     """What the imports in a statement bind: name -> module, and name there."""
-    package = package if package is not None else module.rpartition(".")[0]
     found: dict[str, tuple[str, str]] = {}
     for node in ast.walk(statement):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 found[alias.asname or alias.name.partition(".")[0]] = (alias.name, "")
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                base = importlib.util.resolve_name("." * node.level + base, package)
+            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
             for alias in node.names:
                 found[alias.asname or alias.name] = (base, alias.name)
     return found
@@ -159,14 +153,8 @@ def _imports_in(statement: ast.stmt, module: str, package: str | None = None) ->
 def _without_words(tree: ast.Module) -> ast.Module:
     """The tree without docstrings, annotations and what errors say (comments are not in it)."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                node.body = node.body[1:] or [ast.Pass()]
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             node.returns = None
         if isinstance(node, ast.arg):

@@ -1,8 +1,24 @@
-"""Which options a component takes, read from its source: nothing is imported, so a config is checked without torch."""
+"""Whether a component exists and which options it takes, by its source alone: a config is checked without torch."""
 
 import ast
 
 from fitnets.components import file_of, is_library
+from fitnets.fingerprint import source_of
+
+
+def problem_with(target: str) -> str | None:
+    """Why `target` cannot be found, judged by its source without importing it; None if it can (or is a library's)."""
+    module, _, name = target.rpartition(".")
+    if not module:
+        return f"{target!r} is no dotted path; write package.module.name"
+    if is_library(target):
+        return None
+    path = file_of(module)
+    if path is None:
+        return f"there is no module {module!r}; a component is in a Python file (is its folder on PYTHONPATH?)"
+    source = source_of(module)
+    names = {*source.statements, *source.imported}
+    return None if name in names else f"{path.name} defines no {name!r}; it has: {', '.join(sorted(names))}"
 
 
 def parameters_of(target: str, handed: tuple[int, int] = (0, 0)) -> dict[str, bool] | None:
@@ -12,17 +28,17 @@ def parameters_of(target: str, handed: tuple[int, int] = (0, 0)) -> dict[str, bo
     None where the source does not say: a library's, one with **options, a class whose __init__ is a library's.
     """
     module, _, name = target.rpartition(".")
-    if not module or is_library(target) or not (path := file_of(module)):
+    if not module or is_library(target) or not file_of(module):
         return None
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.FunctionDef) and node.name == name:
-            return _of_function(node, handed[0])
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            return _of_class(node, module, handed)
-        if isinstance(node, ast.ImportFrom) and node.level == 0:
-            for alias in node.names:
-                if (alias.asname or alias.name) == name:
-                    return parameters_of(f"{node.module}.{alias.name}", handed)
+    source = source_of(module)
+    if name in source.imported:
+        there = ".".join(source.imported[name])
+        return None if there == target else parameters_of(there, handed)
+    for statement in source.statements.get(name, []):
+        if isinstance(statement, ast.FunctionDef):
+            return _of_function(statement, handed[0])
+        if isinstance(statement, ast.ClassDef):
+            return _of_class(statement, module, handed)
     return None
 
 

@@ -239,6 +239,7 @@ def test_what_cannot_be_measured_or_drawn_is_a_line_and_the_training_is_kept(
     run, runs_dir = plan(config)[0], Path(config["runs_dir"])
     result = read_result(run, runs_dir)
     assert result is not None and 0 < result["test_accuracy"] < 1 and result["cost"] == {} and result["observed"]
+    assert result["details"]["confusion"] and 0 < result["test"]["ece"] < 1, "no picture costs its figures"
     names = {path.name for path in folder_of(run, runs_dir).iterdir()}
     assert {"result.json", "config.yaml", "metrics.csv", "teacher.safetensors"} <= names and "last.ckpt" not in names
     go(config)

@@ -6,11 +6,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from fitnets.components import problem_with
 from fitnets.config.rules import RULES, named
 from fitnets.config.schema import ANY_KEY, ANYTHING, CONFIG, OPTIONS, Group, Target, Value
 from fitnets.config.wording import MISSING, choices_of, dotted_keys, has, unknown_key, value_at
-from fitnets.signatures import parameters_of
+from fitnets.signatures import parameters_of, problem_with
 
 COPIES = {  # keys that refer to another one, where their problem is told
     "augment.flip": "recipe_augment.flip",

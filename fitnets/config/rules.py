@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fitnets.components import problem_with
 from fitnets.config.schema import Group
 from fitnets.config.wording import MISSING, did_you_mean, unknown_choice, value_at
 from fitnets.data.identity import problem_with_path
 from fitnets.data.variants import variants_of
+from fitnets.signatures import problem_with
 
 TRAINED = ("epochs", "seed")  # keys that a score must have for what it needs
 NEEDS = {"student": TRAINED, "history": TRAINED, "folds": (*TRAINED, "folds", "repeats"), "hint": TRAINED}

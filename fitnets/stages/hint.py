@@ -13,8 +13,7 @@ from fitnets.data.batch import Batch
 from fitnets.losses.features import joined
 from fitnets.losses.objective import Objective, Outputs, weighted_sum
 from fitnets.models.layers import Tap, guided_parameters
-from fitnets.stages.averages import publish
-from fitnets.stages.base import Answers, Stage, StageInputs, layer_pairs, make_objective
+from fitnets.stages.base import Answers, Stage, StageInputs, layer_pairs, make_objective, publish
 from fitnets.stages.teacher import FrozenTeacher, outside_tree
 
 

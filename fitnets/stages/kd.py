@@ -7,8 +7,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from fitnets.data.batch import Batch
 from fitnets.losses.objective import Objective, Outputs
-from fitnets.stages.averages import publish
-from fitnets.stages.base import Answers, StageInputs, make_objective
+from fitnets.stages.base import Answers, StageInputs, make_objective, publish
 from fitnets.stages.supervised import Supervised, publish_and_reset, update_label_metrics
 from fitnets.stages.teacher import FrozenTeacher, outside_tree
 

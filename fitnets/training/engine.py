@@ -159,10 +159,10 @@ def outcome(
 
 def after_training(run: Run, folder: Path, measurements: Measurements, result: dict[str, Any]) -> Measured:
     """What is measured and drawn of a finished stage, by name; each gives what it adds to the result."""
-    stage, media = measurements.stage, folder / "media"
+    stage = measurements.stage
     return {
-        "figures of the test part": lambda: on_the_test_part(stage, media, result["test"]),
-        "pictures": lambda: pictures_of(stage, media),
+        "figures of the test part": lambda: on_the_test_part(stage, result["test"]),
+        "pictures": lambda: pictures_of(stage, folder / "media", result["details"]),
         "figures on validation images": lambda: {"observed": measurements()},
         "costs": lambda: {"cost": costs(stage, folder / f"{run.trains}.safetensors", result)},
     }

@@ -91,43 +91,30 @@ def compared_layers(stage: Any, hint: Mapping[str, Any] | None) -> tuple[str, st
     return found["hint_layer"].split(", ")[0], found["guided_layer"].split(", ")[0]
 
 
-def pictures_of(stage: Any, media: Path) -> dict[str, Any]:
-    """Draw what the stage predicts of the teacher's hint, where it predicts one."""
+def on_the_test_part(stage: Any, test: Mapping[str, float]) -> dict[str, Any]:
+    """Calibration on the test part and its details, from the answers that testing has left."""
+    if not stage.answered:  # it has not been tested
+        return {}
+    logits, labels, *_ = answers_on_test(stage)
+    calibration, details = of_predictions(logits, labels)
+    details["classes"] = list(stage.inputs.data.images.class_names)
+    return {"test": dict(test) | calibration, "details": details}
+
+
+def pictures_of(stage: Any, media: Path, details: Mapping[str, Any]) -> dict[str, Any]:
+    """Draw what the stage predicts of the teacher's hint and what it answers on the test part, where it does."""
     data: DataModule = stage.inputs.data
-    assert data.images is not None
+    white = float(data.images.images[:256].max())  # the brightest value: digits have 16 levels
     index = data.val_index[:PICTURED]
     with torch.no_grad(), eval_mode(stage):
         maps = stage.hint_maps(data.val_batch(index).x)
     if maps:
         media.mkdir(exist_ok=True)
-        pictures.hint_maps(media / "hint_maps.png", data.images.images[index], white(data), *maps)
+        pictures.hint_maps(media / "hint_maps.png", data.images.images[index], white, *maps)
+    if details:
+        names, images = data.images.class_names, data.images.test_images
+        pictures.of_predictions(media, pictures.Tested(images, white, names, *answers_on_test(stage)), details)
     return {}
-
-
-def on_the_test_part(stage: Any, media: Path, test: Mapping[str, float]) -> dict[str, Any]:
-    """Calibration on the test part and its details, from the answers that testing has left; their pictures."""
-    data: DataModule = stage.inputs.data
-    if not stage.answered or data.images is None:  # it has not been tested
-        return {}
-    logits, labels, *teacher = answers_on_test(stage)
-    calibration, details = of_predictions(logits, labels)
-    details["classes"] = list(data.images.class_names)
-    tested = pictures.Tested(
-        images=data.images.test_images,
-        white=white(data),
-        names=data.images.class_names,
-        logits=logits,
-        labels=labels,
-        teacher_logits=teacher[0] if teacher else None,
-    )
-    pictures.of_predictions(media, tested, details)
-    return {"test": dict(test) | calibration, "details": details}
-
-
-def white(data: DataModule) -> float:
-    """The brightest value of the images: digits have 16 levels."""
-    assert data.images is not None
-    return float(data.images.images[:256].max())
 
 
 @torch.no_grad()

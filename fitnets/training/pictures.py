@@ -1,9 +1,10 @@
 """The pictures of one stage as PNG files. Drawn with Pillow, some 10 ms each: a stage may last only seconds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch.nn.functional as F
@@ -186,7 +187,7 @@ def _upright(canvas: Image.Image, text: str, at: tuple[int, int], how: str = "bo
     canvas.paste(turned, (at[0] - turned.width // 2, top))
 
 
-def of_predictions(folder: Path, tested: Tested, details: dict) -> None:
+def of_predictions(folder: Path, tested: Tested, details: Mapping[str, Any]) -> None:
     """confusion.png, reliability.png, hardest.png and, where there is a teacher, disagreed.png."""
     folder.mkdir(exist_ok=True)
     hardest(folder / "hardest.png", tested)
