@@ -280,6 +280,7 @@ def test_a_stage_of_ones_own(composed: Composed) -> None:
         (["score", "curriculum=none"], {}, "stage=score needs a curriculum: type curriculum=easy_to_hard"),
         (["controls", "curriculum=none"], {}, "stage=controls needs a curriculum"),
         (["controls"], {"stage.orders": ["iid", "anti"]}, "iid | random | hard_to_easy | easy_to_hard"),
+        (["controls"], {"stage.orders": ["iid", "random", "iid"]}, "type each once, as stage.orders=[iid,random]"),
         (["controls"], {"stage.arm": "kdd"}, "stage.arm is 'kdd'; did you mean kd"),
         (["controls"], {"seeds": [0]}, "seeds is [0]"),
         (["teacher"], {}, "stage=teacher knows no curriculum"),

@@ -319,22 +319,19 @@ def server(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture
-def asked(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, float]]]:
-    """With a key for that server: the mode of each W&B run that is begun, and the seconds that this took."""
+def asked(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """With a key for that server: the mode of each W&B run that is begun."""
     wandb.teardown()  # it reads the environment once a process
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", server)
     monkeypatch.setattr(wandb_run, "INIT_SECONDS", 1.0)
     begin, asked = wandb_run.begin, []
 
-    def timed(run: Run, folder: Path, about: dict[str, Any], mode: str) -> Any:
-        began = time.monotonic()
-        try:
-            return begin(run, folder, about, mode)
-        finally:
-            asked.append((mode, time.monotonic() - began))
+    def noted(run: Run, folder: Path, about: dict[str, Any], mode: str) -> Any:
+        asked.append(mode)
+        return begin(run, folder, about, mode)
 
-    monkeypatch.setattr(wandb_run, "begin", timed)
+    monkeypatch.setattr(wandb_run, "begin", noted)
     yield asked
     wandb.teardown()
 
@@ -343,11 +340,10 @@ SERVERS = ("refuses", "says nothing", "404", "503")
 
 
 @pytest.mark.parametrize("server", quick(SERVERS, lambda name: name in SERVERS[:2]), indirect=True)
-def test_a_dead_network_costs_seconds_is_said_once_and_training_goes_on(server: str, asked, small, capsys) -> None:
+def test_a_dead_network_is_asked_once_and_said_once_and_training_goes_on(server: str, asked, small, capsys) -> None:
     cfg = small("stage=kd", "logger=wandb", "epochs.teacher=1", "epochs.kd=1")
     go(cfg)
-    assert [mode for mode, _ in asked] == ["online", "offline", "offline"], "what one stage found holds for the next"
-    assert asked[0][1] < 10, "INIT_SECONDS, and what a busy machine takes"
+    assert asked == ["online", "offline", "offline"], "what one stage found holds for the next"
     assert capsys.readouterr().out.count("kept offline") == 1
     runs = runs_in(Path(cfg["runs_dir"]))
     assert {run.run.job_type for run in runs} == {"teacher", "kd"} and {run.exit_code for run in runs} == {0}

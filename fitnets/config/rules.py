@@ -103,6 +103,9 @@ def named(config: Group, arms: list[str] | None) -> Iterator[str]:
         near = did_you_mean(strange[0], arms or []) if strange else ";"
         listed = " | ".join(arms or given)
         yield f"stage.arms is {given!r}{near} type stage.arms=[...] with some of, each once: {listed}"
+    orders = stage.get("orders", [])
+    if len(set(orders)) < len(orders):
+        yield f"stage.orders is {orders!r}: type each once, as stage.orders=[{','.join(dict.fromkeys(orders))}]"
     if arms is None:
         return
     if stage.get("arm", arms[0]) not in arms:
