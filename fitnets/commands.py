@@ -68,7 +68,8 @@ class Config(Mapping[str, Any]):
         node = self.node.copy()
         with open_dict(node):
             node.pop("stage")
-            return Config(OmegaConf.merge(node, _stage_file(name)), self.words)  # type: ignore[arg-type]
+            words = [word for word in self.words if not word.startswith("stage=")]
+            return Config(OmegaConf.merge(node, _stage_file(name)), words)  # type: ignore[arg-type]
 
 
 def compose(name: str, words: Sequence[str] = ()) -> DictConfig:
@@ -119,6 +120,9 @@ def commands_of(config: Config, say: Callable[[str], None]) -> list[Command]:
     from fitnets.components import resolve
 
     stage = config["stage"]
+    for file in [word.removeprefix("stage=") for word in config.words if word.startswith("stage=")]:
+        if file != stage["name"]:
+            raise ConfigError([f"stage/{file}.yaml has name: {stage['name']}; type the file's own, name: {file}"])
     if "commands" in stage:
         return resolve(stage["commands"])(config, say)
     return [Command(config, Arm(stage["name"], stage["title"]), stage["name"])]
@@ -129,8 +133,10 @@ def arm_config(config: Config, name: str) -> tuple[Config, Arm]:
     words = [word for word in config.words if re.split(r"[.=]", word.lstrip("+~"))[0] not in ("stage", "sweep")]
     overrides, title = [f"stage={name}"], None
     if name in GlobalHydra.instance().config_loader().get_group_options("arm"):
-        file: Any = OmegaConf.to_container(compose(f"arm/{name}"))
-        overrides, title = file["arm"]["overrides"], file["arm"]["title"]
+        file: Any = OmegaConf.to_container(compose(f"arm/{name}").arm)
+        if file.keys() != {"title", "overrides"}:
+            raise ConfigError([f"arm/{name}.yaml has {', '.join(file)}; type title and overrides, and no other key"])
+        overrides, title = file["overrides"], file["title"]
     node = compose("config", [*words, *overrides])
     own = compose(f"stage/{node.stage.name}").stage  # an experiment may speak of the comparison's own keys
     with open_dict(node):

@@ -63,7 +63,8 @@ def problems_at(key: str, form: Any, given: Any, config: Group) -> dict[str, str
     prefix, forms = f"{key}." if key else "", {name.rstrip("?"): each for name, each in form.items()}
     for name in given:
         if listed and name not in forms:
-            problems[prefix + name] = unknown_key(prefix + name, given[name], dotted_keys(config), listed)
+            known = [*(prefix + each for each in forms), *dotted_keys(config)]
+            problems[prefix + name] = unknown_key(prefix + name, given[name], known, listed)
     for name in forms:
         if name in given or name in form:  # without its ? it must be given
             problems |= problems_at(prefix + name, forms[name], given.get(name, MISSING), config)

@@ -71,7 +71,8 @@ class Objective(nn.Module):
     def __init__(self, spec: Mapping[str, Any], context: Context):
         super().__init__()
         options = {key: value for key, value in spec.items() if key not in ("_target_", "weights")}
-        target = resolve(spec["_target_"])
+        self.target = spec["_target_"]
+        target = resolve(self.target)
         is_module = isinstance(target, type) and issubclass(target, nn.Module)
         self.body: Any = target(context, **options) if is_module else partial(target, **options)
         given = dict(getattr(self.body, "weights", {})) | dict(spec.get("weights", {}))
@@ -79,10 +80,13 @@ class Objective(nn.Module):
         self.temperature: float | None = spec.get("temperature")
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Any) -> dict[str, Tensor]:
-        terms = self.body(student, teacher, batch)
+        terms: Any = self.body(student, teacher, batch)
+        if not isinstance(terms, Mapping):
+            kind = type(terms).__name__
+            raise ValueError(f"{self.target} gives a {kind}: return its terms by name, as {{'match': loss}}")
         if unknown := sorted(self.factors.keys() - terms.keys()):
             raise ValueError(f"weights.{unknown[0]} is no term of this loss; type one of: {', '.join(terms)}")
-        return terms
+        return dict(terms)
 
     def weights(self, epoch: int, epochs: int) -> dict[str, float]:
         """The factors on the terms in an epoch, as far as they are not 1."""

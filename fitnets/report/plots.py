@@ -81,7 +81,7 @@ def of_arms(rows: Sequence[Row], teachers: Sequence[Row]) -> Panels:
         styles[first] = styles[row]
         firsts.setdefault(first.first.name, first)
     if hints := history(list(firsts.values()), styles, "val/hint_loss"):
-        draws.append(curves(hints, Frame("updates of the student", "validation hint loss")))
+        draws.append(curves(hints, Frame("updates of the student", "validation hint loss", log="y")))
     return draws, (10, 4) if len(draws) > 1 else (6.4, 4)
 
 

@@ -48,8 +48,8 @@ class StageInputs:
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """What the stage's YAML says under `options`."""
-        return self.spec.get("options", {})
+        """What the stage's YAML says under `options`; ValueError for one that it does not have."""
+        return Options(self.spec.get("options", {}))
 
     @property
     def updates(self) -> int:
@@ -93,6 +93,13 @@ class Averages:
 
     def load_state_dict(self, state: dict) -> None:
         self.sums, self.count = state["sums"], state["count"]
+
+
+class Options(dict[str, Any]):
+    """The options of a stage; one that its YAML does not have is an error that says which it has."""
+
+    def __missing__(self, key: str) -> Any:
+        raise ValueError(f"stage.options has no {key!r}; it has: {', '.join(self) or 'nothing'}")
 
 
 class Stage(LightningModule):
@@ -170,12 +177,31 @@ class Stage(LightningModule):
 
     # ------------------------------------------------------------------------------ kept and measured
 
-    def keep_beside(self, objective: Objective, key: str) -> None:
-        """An objective's own layers learn along and are saved, each in a file of its own, never in the student's."""
+    def teacher_answers(self) -> Callable[[Sequence[str], bool], Answers]:
+        """What asks the teacher (see StageInputs). Raises ValueError for a stage that is given none."""
+        if self.inputs.teacher is None or self.inputs.answers is None:
+            raise ValueError(f"{self._typed()} uses a teacher: type needs: {{teacher: teacher}} in the stage's YAML")
+        return self.inputs.answers
+
+    def objective_of(self, key: str, method: str, pairs: Sequence[LayerPair] = ()) -> Objective | None:
+        """The objective that the spec has under `key`, whose layers learn along.
+
+        They are saved, each in a file of its own, never in the student's. None where the class has a `method` of its
+        own and `decided_by` does not name the objective; ValueError where `method` is ours and needs it.
+        """
+        if key not in self.inputs.spec:
+            if getattr(type(self), method).__module__.startswith("fitnets."):
+                raise ValueError(f"{self._typed()} uses {key}: add it to decided_by in the stage's YAML")
+            return None
+        objective = make_objective(self.inputs, key, pairs)
         self.projector.append(objective)
         for name, module in objective.state().items():
             taken = {*self.nets, *NOT_OF_AN_OBJECTIVE}
             self.nets[f"{key}_{name}" if name in taken else name] = module
+        return objective
+
+    def _typed(self) -> str:
+        return f"{type(self).__module__}.{type(self).__qualname__}"
 
     def compiled_modules(self) -> list[nn.Module]:
         """What runs at each step, for torch.compile."""
@@ -210,6 +236,11 @@ def make_objective(inputs: StageInputs, key: str, pairs: Sequence[LayerPair] = (
         objective = Objective(inputs.spec[key], context)
         build(inputs.spec["init"]["regressor"], objective)
     return objective
+
+
+def epoch_weights(stage: Stage, objective: Objective | None) -> dict[str, float]:
+    """The factors on the terms of an objective in the stage's epoch."""
+    return objective.weights(stage.current_epoch, stage.inputs.epochs) if objective else {}
 
 
 def layer_pairs(inputs: StageInputs) -> list[LayerPair]:

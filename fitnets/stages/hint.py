@@ -13,7 +13,7 @@ from fitnets.data.batch import Batch
 from fitnets.losses.features import joined
 from fitnets.losses.objective import Objective, Outputs, weighted_sum
 from fitnets.models.layers import Tap, guided_parameters
-from fitnets.stages.base import Answers, Stage, StageInputs, layer_pairs, make_objective, publish
+from fitnets.stages.base import Answers, Stage, StageInputs, epoch_weights, layer_pairs, publish
 from fitnets.stages.teacher import FrozenTeacher, outside_tree
 
 
@@ -27,26 +27,26 @@ class Hint(Stage):
     guided: Tap
     teacher: FrozenTeacher
     hints: Answers
-    objective: Objective
+    objective: Objective | None = None  # none where a class's own terms do without
     best_by = (("val/hint_loss", "min"),)
     total = "hint_loss"
     classifies = False
 
     def __init__(self, inputs: StageInputs):
         super().__init__(inputs)
+        answers = self.teacher_answers()
         self.pairs = layer_pairs(inputs)
         layers = [pair.student_layer for pair in self.pairs]
         hint_layers = [pair.teacher_layer for pair in self.pairs]
         self.trained = guided_parameters(self.net, layers, inputs.input_shape)
-        assert inputs.teacher is not None and inputs.answers is not None
+        assert inputs.teacher is not None
         outside_tree(
             self,
             guided=Tap(self.net, layers, inputs.input_shape, to_end=False),
             teacher=FrozenTeacher(Tap(inputs.teacher, hint_layers, inputs.input_shape, to_end=False)),
-            hints=inputs.answers(hint_layers, False),
+            hints=answers(hint_layers, False),
         )
-        outside_tree(self, objective=make_objective(inputs, "hint_loss", self.pairs))
-        self.keep_beside(self.objective, "hint_loss")
+        outside_tree(self, objective=self.objective_of("hint_loss", "terms", self.pairs))
         self.val_loss = MeanMetric()
         self.val_r2 = R2Score(multioutput="variance_weighted")
 
@@ -55,23 +55,26 @@ class Hint(Stage):
         return Outputs(None, self.guided(x)[1])
 
     def weights(self) -> dict[str, float]:
-        return self.objective.weights(self.current_epoch, self.inputs.epochs)
+        return epoch_weights(self, self.objective)
 
     def terms(self, batch: Batch) -> dict[str, Tensor]:
+        assert self.objective is not None
         return self.objective(self.features(batch.x), self.hints(batch), batch)
 
     def sample_losses(self, batch: Batch) -> Tensor:
-        if not hasattr(self.objective.body, "sample_losses"):
+        if self.objective is None or not hasattr(self.objective.body, "sample_losses"):
             return super().sample_losses(batch)
         return self.objective.body.sample_losses(self.features(batch.x), self.hints(batch))
 
     def validation_step(self, batch: Batch, _batch_number: int) -> None:
-        student, hints = self.features(batch.x), self.hints(batch)
-        loss = weighted_sum(self.objective(student, hints, batch), self.weights())
-        self.val_loss.update(loss, weight=len(batch.ids))
-        if self.predicts:
-            predicted = self.objective.body.predicted(student.features)
-            self.val_r2.update(joined(predicted), joined(hints.features))
+        if self.objective is not None and self.predicts:
+            student, hints = self.features(batch.x), self.hints(batch)
+            self.val_r2.update(joined(self.objective.body.predicted(student.features)), joined(hints.features))
+            ours = type(self).terms is Hint.terms  # which would run the networks again
+            terms = self.objective(student, hints, batch) if ours else self.terms(batch)
+        else:
+            terms = self.terms(batch)
+        self.val_loss.update(weighted_sum(terms, self.weights()), weight=len(batch.ids))
 
     def on_validation_epoch_end(self) -> None:
         publish(self, {"val/hint_loss": self.val_loss.compute()})
@@ -83,10 +86,11 @@ class Hint(Stage):
     @property
     def predicts(self) -> bool:
         """Whether the objective makes a prediction of the hint, which can be shown and has an R2."""
-        return hasattr(self.objective.body, "predicted")
+        return self.objective is not None and hasattr(self.objective.body, "predicted")
 
     def prediction(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """The hints of images, and what the regressor makes of the guided layers."""
+        assert self.objective is not None
         return list(self.teacher(x)[1]), self.objective.body.predicted(self.guided(x)[1])
 
     def hint_maps(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -96,7 +100,7 @@ class Hint(Stage):
         return hints[0], predicted[0]
 
     def compiled_modules(self) -> list[nn.Module]:
-        return [self.guided, self.objective]
+        return [self.guided, *([self.objective] if self.objective else [])]
 
     def findings(self) -> dict[str, Any]:
         return hint_findings(self)
@@ -108,4 +112,4 @@ def hint_findings(stage: Any) -> dict[str, Any]:
         "hint_layer": ", ".join(pair.teacher_layer for pair in stage.pairs),
         "guided_layer": ", ".join(pair.student_layer for pair in stage.pairs),
     }
-    return {"hint": layers | stage.objective.description()}
+    return {"hint": layers | (stage.objective.description() if stage.objective else {})}

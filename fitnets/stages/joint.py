@@ -13,7 +13,7 @@ from fitnets.data.batch import Batch
 from fitnets.losses.logits import hard_cross_entropy
 from fitnets.losses.objective import Objective, Outputs
 from fitnets.models.layers import Tap
-from fitnets.stages.base import Answers, StageInputs, layer_pairs, make_objective
+from fitnets.stages.base import Answers, StageInputs, epoch_weights, layer_pairs
 from fitnets.stages.hint import hint_findings
 from fitnets.stages.kd import KD
 from fitnets.stages.supervised import Supervised, label_head, label_hint_findings
@@ -47,26 +47,26 @@ class _HintAtGuidedLayer(Supervised):
 
     tap: Tap
     hints: Answers
-    objective: Objective
+    objective: Objective | None = None  # none where a class's own side terms do without
 
     def __init__(self, inputs: StageInputs):
         super().__init__(inputs)
-        assert inputs.answers is not None
+        answers = self.teacher_answers()
         self.pairs = layer_pairs(inputs)
-        hints = inputs.answers([pair.teacher_layer for pair in self.pairs], False)
+        hints = answers([pair.teacher_layer for pair in self.pairs], False)
         tap = Tap(self.net, [pair.student_layer for pair in self.pairs], inputs.input_shape)
-        objective = make_objective(inputs, "hint_loss", self.pairs)
-        outside_tree(self, tap=tap, hints=hints, objective=objective)
-        self.keep_beside(self.objective, "hint_loss")
+        outside_tree(self, tap=tap, hints=hints)
+        outside_tree(self, objective=self.objective_of("hint_loss", "side_terms", self.pairs))
 
     def side_terms(self, features: tuple[Tensor, ...], batch: Batch) -> dict[str, Tensor]:
+        assert self.objective is not None
         return self.objective(Outputs(None, features), self.hints(batch), batch)
 
     def weights(self) -> dict[str, float]:
-        return super().weights() | self.objective.weights(self.current_epoch, self.inputs.epochs)
+        return super().weights() | epoch_weights(self, self.objective)
 
     def compiled_modules(self) -> list[nn.Module]:
-        return [self.tap, self.objective]
+        return [self.tap, *([self.objective] if self.objective else [])]
 
     def findings(self) -> dict[str, Any]:
         return hint_findings(self)

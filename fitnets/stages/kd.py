@@ -7,7 +7,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from fitnets.data.batch import Batch
 from fitnets.losses.objective import Objective, Outputs
-from fitnets.stages.base import Answers, StageInputs, make_objective, publish
+from fitnets.stages.base import Answers, StageInputs, epoch_weights, publish
 from fitnets.stages.supervised import Supervised, publish_and_reset, update_label_metrics
 from fitnets.stages.teacher import FrozenTeacher, outside_tree
 
@@ -21,20 +21,20 @@ class KD(Supervised):
 
     teacher: FrozenTeacher
     answers: Answers
-    kd_loss: Objective
+    kd_loss: Objective | None = None  # none where a class's own terms do without
 
     def __init__(self, inputs: StageInputs):
         super().__init__(inputs)
-        assert inputs.teacher is not None and inputs.answers is not None
-        outside_tree(self, answers=inputs.answers((), True), kd_loss=make_objective(inputs, "kd_loss"))
-        self.keep_beside(self.kd_loss, "kd_loss")
+        answers = self.teacher_answers()
+        outside_tree(self, answers=answers((), True), kd_loss=self.objective_of("kd_loss", "terms"))
         self.val_match = match_metrics(inputs.data.num_classes, "match/")
         self.test_match = match_metrics(inputs.data.num_classes, "test/match_")
 
     def weights(self) -> dict[str, float]:
-        return self.kd_loss.weights(self.current_epoch, self.inputs.epochs)
+        return epoch_weights(self, self.kd_loss)
 
     def terms(self, batch: Batch) -> dict[str, Tensor]:
+        assert self.kd_loss is not None
         return self.kd_loss(Outputs(self(batch.x)), self.answers(batch), batch)
 
     def sample_losses(self, batch: Batch) -> Tensor:
@@ -42,13 +42,15 @@ class KD(Supervised):
 
         That is the soft term less the teacher's own entropy, which no student can lower.
         """
-        temperature = self.kd_loss.temperature or 1.0
+        temperature = (self.kd_loss.temperature if self.kd_loss else None) or 1.0
         answers = F.log_softmax(logits_of(self.answers(batch)) / temperature, 1)
         predicted = F.log_softmax(self(batch.x) / temperature, 1)
         return F.kl_div(predicted, answers, log_target=True, reduction="none").sum(1)
 
     def on_train_epoch_end(self) -> None:
         super().on_train_epoch_end()
+        if self.kd_loss is None:
+            return
         if self.kd_loss.temperature is not None:
             publish(self, {"distill/temperature": self.kd_loss.temperature})
         scheduled = self.kd_loss.scheduled()

@@ -5,7 +5,10 @@ Networks are built on the meta device; what concerns layers, shapes and losses i
 
 import json
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from traceback import extract_tb
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +26,8 @@ from fitnets.stages.answers import cache_gib
 from fitnets.stages.base import StageInputs
 from fitnets.stages.optimizers import new_optimizer
 from fitnets.store import Run
+
+LIBRARY = re.compile(r"[\\/]fitnets[\\/]|site-packages|[\\/]lib[\\/]python")  # files that are nobody's own
 
 
 def problems_with(config: Any, runs: Sequence[Run]) -> list[str]:
@@ -44,6 +49,7 @@ def problems_with(config: Any, runs: Sequence[Run]) -> list[str]:
         train_index=train,
         val_index=val,
         visible_labels=labels,
+        preprocessed=lambda index: torch.zeros(len(index), *images.images.shape[1:]),
         updates=1,
     )
     problems += optimizer_problems(config, runs)
@@ -165,25 +171,55 @@ def run_problems(config: Any, run: Run, data: Any) -> list[str]:
 def refusals(run: Run, inputs: StageInputs) -> list[str]:
     """What the stage says when it is built and given a batch: an error of its own is a refusal.
 
-    What torch cannot do on the meta device, or Lightning without a trainer, only the training will tell.
+    What torch cannot do on the meta device is tried on the CPU; what Lightning cannot do without a trainer, only the
+    training will tell.
     """
+    try:
+        return refused_on(torch.device("meta"), run, inputs)
+    except NotImplementedError:  # a boolean mask, say
+        for net in (inputs.net, inputs.teacher):
+            if net is not None:
+                net.to_empty(device="cpu")
+        return refused_on(torch.device("cpu"), run, inputs)
+
+
+def refused_on(device: torch.device, run: Run, inputs: StageInputs) -> list[str]:
     ids = inputs.data.train_index[:2]
     try:
-        with torch.device("meta"):
+        with device:
             stage = resolve(run.target)(inputs)
             labels = torch.zeros(len(ids), dtype=torch.long)
-            stage.weights()
-            stage.terms(Batch(ids, torch.zeros(len(ids), *inputs.input_shape), labels, labels))
+            terms = stage.terms(Batch(ids, torch.zeros(len(ids), *inputs.input_shape), labels, labels))
+            return term_problems(run.target, terms, stage.weights())
     except ExceptionGroup as group:
         return [str(error) for error in group.exceptions]
     except NotImplementedError:
-        return []
-    except (ValueError, TypeError, LookupError, RuntimeError) as error:
+        raise
+    except ValueError as error:  # said on purpose
+        return [str(error)]
+    except Exception as error:
         if any(word in str(error) for word in ("meta", "trainer", "Trainer")):
             return []
-        own = isinstance(error, ValueError)  # said on purpose
-        return [str(error) if own else f"{run.title}, {run.target}: {type(error).__name__}: {error}"]
-    return []
+        user = [frame for frame in extract_tb(error.__traceback__) if not LIBRARY.search(frame.filename)]
+        at = f" ({Path(user[-1].filename).name}, line {user[-1].lineno})" if user else ""
+        return [f"{run.title}, {run.target}: {type(error).__name__}: {error}{at}"]
+
+
+def term_problems(target: str, terms: Any, weights: Mapping[str, float]) -> list[str]:
+    """Why what a stage gives as the terms of its loss cannot be summed and followed."""
+    if not isinstance(terms, Mapping):
+        return [f"the terms of {target} are a {type(terms).__name__}: return them by name, as {{'match': loss}}"]
+    problems = []
+    for name, term in terms.items():
+        if not isinstance(term, torch.Tensor):
+            problems.append(f"term {name!r} of {target} is a {type(term).__name__}: keep it a tensor")
+        elif term.ndim:
+            problems.append(f"term {name!r} of {target} has shape {tuple(term.shape)}: reduce it, as by .mean()")
+    if not problems and not any(term.requires_grad for term in terms.values()):
+        problems.append(f"no term of {target} depends on what it trains: {', '.join(terms) or 'there is none'}")
+    for name in weights.keys() - terms.keys():
+        problems.append(f"weights() of {target} has {name!r}, which is no term: {', '.join(terms)}")
+    return problems
 
 
 def answer_problems(config: Any, run: Run, inputs: StageInputs, asked: Sequence[str]) -> list[str]:
