@@ -120,7 +120,7 @@ def commands_of(config: Config, say: Callable[[str], None]) -> list[Command]:
     from fitnets.components import resolve
 
     stage = config["stage"]
-    for file in [word.removeprefix("stage=") for word in config.words if word.startswith("stage=")]:
+    for file in [word.removeprefix("stage=") for word in config.words if word.startswith("stage=")][-1:]:
         if file != stage["name"]:
             raise ConfigError([f"stage/{file}.yaml has name: {stage['name']}; type the file's own, name: {file}"])
     if "commands" in stage:

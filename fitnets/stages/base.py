@@ -180,27 +180,11 @@ class Stage(LightningModule):
     def teacher_answers(self) -> Callable[[Sequence[str], bool], Answers]:
         """What asks the teacher (see StageInputs). Raises ValueError for a stage that is given none."""
         if self.inputs.teacher is None or self.inputs.answers is None:
-            raise ValueError(f"{self._typed()} uses a teacher: type needs: {{teacher: teacher}} in the stage's YAML")
+            raise ValueError(f"{self.typed()} uses a teacher: type needs: {{teacher: teacher}} in the stage's YAML")
         return self.inputs.answers
 
-    def objective_of(self, key: str, method: str, pairs: Sequence[LayerPair] = ()) -> Objective | None:
-        """The objective that the spec has under `key`, whose layers learn along.
-
-        They are saved, each in a file of its own, never in the student's. None where the class has a `method` of its
-        own and `decided_by` does not name the objective; ValueError where `method` is ours and needs it.
-        """
-        if key not in self.inputs.spec:
-            if getattr(type(self), method).__module__.startswith("fitnets."):
-                raise ValueError(f"{self._typed()} uses {key}: add it to decided_by in the stage's YAML")
-            return None
-        objective = make_objective(self.inputs, key, pairs)
-        self.projector.append(objective)
-        for name, module in objective.state().items():
-            taken = {*self.nets, *NOT_OF_AN_OBJECTIVE}
-            self.nets[f"{key}_{name}" if name in taken else name] = module
-        return objective
-
-    def _typed(self) -> str:
+    def typed(self) -> str:
+        """The class as a YAML names it."""
         return f"{type(self).__module__}.{type(self).__qualname__}"
 
     def compiled_modules(self) -> list[nn.Module]:
@@ -227,14 +211,26 @@ def drawn_with(seed: int, purpose: str) -> Iterator[None]:
         yield
 
 
-def make_objective(inputs: StageInputs, key: str, pairs: Sequence[LayerPair] = ()) -> Objective:
-    """The objective that the spec has under `key`; its own layers start as `init.regressor` says."""
-    data = inputs.data
+def objective_of(stage: Stage, key: str, method: str, pairs: Sequence[LayerPair] = ()) -> Objective | None:
+    """The objective that the spec has under `key`; its own layers start as `init.regressor` says, and learn along.
+
+    They are saved, each in a file of its own, never in the student's. None where the class has a `method` of its
+    own and `decided_by` does not name the objective; ValueError where `method` is ours and needs it.
+    """
+    if key not in stage.inputs.spec:
+        if getattr(type(stage), method).__module__.startswith("fitnets."):
+            raise ValueError(f"{stage.typed()} uses {key}: add it to decided_by in the stage's YAML")
+        return None
+    inputs, data = stage.inputs, stage.inputs.data
     ids, labels = data.train_index.cpu(), data.visible_labels.cpu()
     context = Context(tuple(pairs), data.num_classes, ids, labels, inputs.teacher)
     with drawn_with(inputs.seed, "regressor"):
         objective = Objective(inputs.spec[key], context)
         build(inputs.spec["init"]["regressor"], objective)
+    stage.projector.append(objective)
+    for name, module in objective.state().items():
+        taken = {*stage.nets, *NOT_OF_AN_OBJECTIVE}
+        stage.nets[f"{key}_{name}" if name in taken else name] = module
     return objective
 
 

@@ -13,7 +13,7 @@ from fitnets.data.batch import Batch
 from fitnets.losses.features import joined
 from fitnets.losses.objective import Objective, Outputs, weighted_sum
 from fitnets.models.layers import Tap, guided_parameters
-from fitnets.stages.base import Answers, Stage, StageInputs, epoch_weights, layer_pairs, publish
+from fitnets.stages.base import Answers, Stage, StageInputs, epoch_weights, layer_pairs, objective_of, publish
 from fitnets.stages.teacher import FrozenTeacher, outside_tree
 
 
@@ -46,7 +46,7 @@ class Hint(Stage):
             teacher=FrozenTeacher(Tap(inputs.teacher, hint_layers, inputs.input_shape, to_end=False)),
             hints=answers(hint_layers, False),
         )
-        outside_tree(self, objective=self.objective_of("hint_loss", "terms", self.pairs))
+        outside_tree(self, objective=objective_of(self, "hint_loss", "terms", self.pairs))
         self.val_loss = MeanMetric()
         self.val_r2 = R2Score(multioutput="variance_weighted")
 

@@ -13,7 +13,7 @@ from fitnets.data.batch import Batch
 from fitnets.losses.logits import hard_cross_entropy
 from fitnets.losses.objective import Objective, Outputs
 from fitnets.models.layers import Tap
-from fitnets.stages.base import Answers, StageInputs, epoch_weights, layer_pairs
+from fitnets.stages.base import Answers, StageInputs, epoch_weights, layer_pairs, objective_of
 from fitnets.stages.hint import hint_findings
 from fitnets.stages.kd import KD
 from fitnets.stages.supervised import Supervised, label_head, label_hint_findings
@@ -56,7 +56,7 @@ class _HintAtGuidedLayer(Supervised):
         hints = answers([pair.teacher_layer for pair in self.pairs], False)
         tap = Tap(self.net, [pair.student_layer for pair in self.pairs], inputs.input_shape)
         outside_tree(self, tap=tap, hints=hints)
-        outside_tree(self, objective=self.objective_of("hint_loss", "side_terms", self.pairs))
+        outside_tree(self, objective=objective_of(self, "hint_loss", "side_terms", self.pairs))
 
     def side_terms(self, features: tuple[Tensor, ...], batch: Batch) -> dict[str, Tensor]:
         assert self.objective is not None

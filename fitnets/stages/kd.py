@@ -7,7 +7,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from fitnets.data.batch import Batch
 from fitnets.losses.objective import Objective, Outputs
-from fitnets.stages.base import Answers, StageInputs, epoch_weights, publish
+from fitnets.stages.base import Answers, StageInputs, epoch_weights, objective_of, publish
 from fitnets.stages.supervised import Supervised, publish_and_reset, update_label_metrics
 from fitnets.stages.teacher import FrozenTeacher, outside_tree
 
@@ -26,7 +26,7 @@ class KD(Supervised):
     def __init__(self, inputs: StageInputs):
         super().__init__(inputs)
         answers = self.teacher_answers()
-        outside_tree(self, answers=answers((), True), kd_loss=self.objective_of("kd_loss", "terms"))
+        outside_tree(self, answers=answers((), True), kd_loss=objective_of(self, "kd_loss", "terms"))
         self.val_match = match_metrics(inputs.data.num_classes, "match/")
         self.test_match = match_metrics(inputs.data.num_classes, "test/match_")
 
