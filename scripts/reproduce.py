@@ -72,18 +72,20 @@ def main(arguments: list[str] | None = None) -> int:
         options = parse(arguments)
         for condition in conditions(options):
             found.append(made(options, condition, found))
+            if not found[-1].rows:
+                print(f"not finished, left out: {', '.join(condition.at.values())}", file=sys.stderr)
             if any(each.rows for each in found):
                 write(options, found)
+        rows = [row for condition in found for row in condition.rows]
+        if rows and not options.no_scores:
+            with open(options.out / f"{options.table}.md", "a") as file:
+                file.writelines(f"{line}\n" for line in correlations(options))
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
-    rows = [row for condition in found for row in condition.rows]
     if not rows:
         print(f"no finished run of {options.table} in {options.runs_dir}; run it without --only-table", file=sys.stderr)
         return 1
-    if not options.no_scores:
-        with open(options.out / f"{options.table}.md", "a") as file:
-            file.writelines(f"{line}\n" for line in correlations(options))
     print((options.out / f"{options.table}.md").read_text())
     folders = [run.path for row in rows for run in row.runs]
     page = Path(options.runs_dir) / "reports" / f"{options.table}.html"
@@ -255,12 +257,12 @@ def plot(options: argparse.Namespace, rows: Sequence[Row], path: Path) -> None:
     what, scale = ("error", 1) if options.file["columns"] == "errors" else ("accuracy", 100)
     levels = [error_of(row).mean for row in rows if row.first.is_teacher]
     level = (levels[0], "teacher") if len(levels) == 1 else None
-    panels: dict[str, list[Line]] = {}
+    panels, several = dict[str, list[Line]](), len(options.file["axes"].get("student", {})) > 1
     for row in rows:
         if not row.first.is_teacher:
-            title = "\n".join(f"{axis} {name}" for axis, name in row.at.items() if axis not in ("arm", "student"))
-            title = title.replace("_", " ")
-            label = f"{row.at['student']}: {row.arm}" if len(options.file["axes"].get("student", "1")) > 1 else row.arm
+            said = [f"{axis} {name}" for axis, name in row.at.items() if axis not in ("arm", "student")]
+            title = "\n".join(said).replace("_", " ")
+            label = f"{row.at['student']}: {row.arm}" if several else row.arm
             lines = panels.setdefault(title, [])
             style = Style(SERIES[len(lines) % len(SERIES)])
             figure = error_of(row) if what == "error" else row.test("accuracy")

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 ENV = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-HEAVY = {"torch", "pytorch_lightning", "sklearn", "scipy", "matplotlib", "wandb"}
+HEAVY = {"numpy", "jinja2", "torch", "pytorch_lightning", "sklearn", "scipy", "matplotlib", "wandb"}
 
 # An optimizer that ends its process as a kill would, before an update of which the environment says the number.
 ENDS_ITS_PROCESS = """

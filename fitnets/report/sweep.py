@@ -7,10 +7,12 @@ import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fitnets.report.table import Entry, Report, write
 from fitnets.tracking.wandb import sync_command
+
+if TYPE_CHECKING:  # every command imports this file, through Hydra's callback: what draws is imported at a sweep's end
+    from fitnets.report.table import Entry
 
 SEEDS = ("seed", "teacher_seed", "split_seed")  # keys that a table averages over
 
@@ -55,8 +57,10 @@ def varied(jobs: Sequence[dict[str, Any]]) -> list[str]:
     return keys
 
 
-def entries_of(jobs: Sequence[dict[str, Any]], keys: Sequence[str]) -> list[Entry]:
+def entries_of(jobs: Sequence[dict[str, Any]], keys: Sequence[str]) -> "list[Entry]":
     """The commands of these jobs as a table takes them; a dry run has none, a score nothing to choose by."""
+    from fitnets.report.table import Entry
+
     entries: dict[tuple[str, ...], Entry] = {}
     for job in jobs:
         typed = values_of(job["overrides"])
@@ -75,9 +79,12 @@ def finish(sweep_folder: Path) -> int:
     console = Console(highlight=False, soft_wrap=True, markup=False)
     sweep, jobs = json.loads((sweep_folder / "sweep.json").read_text()), read_jobs(sweep_folder)
     bad = [job for job in jobs if job["status"] != "done"]
-    entries = entries_of([job for job in jobs if job["status"] == "done"], varied(jobs))
+    done = [job for job in jobs if job["status"] == "done"]
+    entries = entries_of(done, varied(jobs)) if done else []
     console.print(f"\nSweep: {len(jobs) - len(bad)} of {len(jobs)} jobs done")
     if entries:
+        from fitnets.report.table import Report, write
+
         folder = Path(sweep["runs_dir"]) / "reports" / f"sweep-{sweep['name']}"
         command = shlex.join(["python", "run.py", "-m", *sweep["words"]])
         failed = f"{len(bad)} of {len(jobs)} jobs failed and are not in it." if bad else ""

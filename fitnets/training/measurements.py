@@ -131,6 +131,7 @@ def answers_on_test(stage: Any) -> list[Tensor]:
         batches = [data.test_batch(index) for index in torch.arange(total).split(EVAL_BATCH)]
         with eval_mode(stage):
             answered = [(stage.net(b.x), b.y, *(teacher(b.x) for teacher in teachers)) for b in batches]
+        stage.answered = answered  # asked again by the pictures
     logits, labels, *teacher_logits = (torch.cat(column).cpu() for column in zip(*answered, strict=True))
     return [logits.float(), labels, *(column.float() for column in teacher_logits)]
 

@@ -27,7 +27,8 @@ from fitnets.stages.base import StageInputs
 from fitnets.stages.optimizers import new_optimizer
 from fitnets.store import Run
 
-LIBRARY = re.compile(r"[\\/]fitnets[\\/]|site-packages|[\\/]lib[\\/]python")  # files that are nobody's own
+OURS = str(Path(__file__).parents[1])
+LIBRARY = re.compile(r"site-packages|[\\/]lib[\\/]python")  # files that are nobody's own
 
 
 def problems_with(config: Any, runs: Sequence[Run]) -> list[str]:
@@ -200,7 +201,8 @@ def refused_on(device: torch.device, run: Run, inputs: StageInputs) -> list[str]
     except Exception as error:
         if any(word in str(error) for word in ("meta", "trainer", "Trainer")):
             return []
-        user = [frame for frame in extract_tb(error.__traceback__) if not LIBRARY.search(frame.filename)]
+        frames = [frame for frame in extract_tb(error.__traceback__) if not frame.filename.startswith(OURS)]
+        user = [frame for frame in frames if not LIBRARY.search(frame.filename)]
         at = f" ({Path(user[-1].filename).name}, line {user[-1].lineno})" if user else ""
         return [f"{run.title}, {run.target}: {type(error).__name__}: {error}{at}"]
 
