@@ -120,12 +120,17 @@ def commands_of(config: Config, say: Callable[[str], None]) -> list[Command]:
     from fitnets.components import resolve
 
     stage = config["stage"]
-    for file in [word.removeprefix("stage=") for word in config.words if word.startswith("stage=")][-1:]:
-        if file != stage["name"]:
-            raise ConfigError([f"stage/{file}.yaml has name: {stage['name']}; type the file's own, name: {file}"])
+    named_as_typed(stage["name"], config.words)
     if "commands" in stage:
         return resolve(stage["commands"])(config, say)
     return [Command(config, Arm(stage["name"], stage["title"]), stage["name"])]
+
+
+def named_as_typed(name: str, words: Sequence[str]) -> None:
+    """ConfigError for a stage's file, which is what was typed, that gives another name."""
+    typed = [word.removeprefix("stage=") for word in words if word.startswith("stage=")]
+    if typed and typed[-1] != name:
+        raise ConfigError([f"stage/{typed[-1]}.yaml has name: {name}; type the file's own, name: {typed[-1]}"])
 
 
 def arm_config(config: Config, name: str) -> tuple[Config, Arm]:
@@ -138,6 +143,7 @@ def arm_config(config: Config, name: str) -> tuple[Config, Arm]:
             raise ConfigError([f"arm/{name}.yaml has {', '.join(file)}; type title and overrides, and no other key"])
         overrides, title = file["overrides"], file["title"]
     node = compose("config", [*words, *overrides])
+    named_as_typed(node.stage.name, overrides)
     own = compose(f"stage/{node.stage.name}").stage  # an experiment may speak of the comparison's own keys
     with open_dict(node):
         node.stage = {key: node.stage._get_node(key) for key in own}

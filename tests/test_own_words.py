@@ -162,6 +162,7 @@ def test_what_is_wrong_in_ones_own_code_is_said_before_any_training(mine: Path, 
             "arm/mine.yaml has title, ",
         ),
         ("stage/mine.yaml", f"name: other\n{KD}", "stage=mine", "stage/mine.yaml has name: other; type the file's own"),
+        ("stage/mine.yaml", f"name: kd\n{KD}", "stage.arms=[backprop,mine]", "stage/mine.yaml has name: kd; type the"),
     ],
 )
 def test_files_that_are_not_what_they_should_be(tmp_path: Path, file: str, text: str, word: str, message: str) -> None:
