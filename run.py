@@ -27,6 +27,7 @@ warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated
 
 
 refused: list[Exception] = []
+said: set[str] = set()  # of the data
 
 
 @dataclass
@@ -102,7 +103,15 @@ def run(config: Any, options: Options) -> float | None:
     again = {r.fingerprint for r in named} if config["fresh"] else set()
     states = {r.fingerprint: "missing" if r.fingerprint in again else status(r, runs_dir) for r in runs}
     to_train = [r for r in runs if states[r.fingerprint] != "done"]
-    if to_train and (problems := problems_before_training(commands, plans, to_train)):
+
+    def say(lines: str) -> None:  # of the data: once a command, of a sweep's jobs once a process
+        if lines not in said:
+            console.print(lines)
+            said.add(lines)
+
+    if not options.brief:
+        said.clear()
+    if to_train and (problems := problems_before_training(commands, plans, to_train, say)):
         raise ConfigError(problems)
     say_plan(console, runs, states, runs_dir)
     if config["dry_run"]:
@@ -137,7 +146,9 @@ def run(config: Any, options: Options) -> float | None:
     return result["validation"].get("accuracy")
 
 
-def problems_before_training(commands: list[Any], plans: list[list[Any]], to_train: list[Any]) -> list[str]:
+def problems_before_training(
+    commands: list[Any], plans: list[list[Any]], to_train: list[Any], say: Callable[[str], None]
+) -> list[str]:
     """What data, networks, layers and devices have against what is to be trained, each command by its own config."""
     from fitnets.store import with_parents
     from fitnets.training.preflight import problems_with
@@ -146,7 +157,7 @@ def problems_before_training(commands: list[Any], plans: list[list[Any]], to_tra
     for command, named in zip(commands, plans, strict=True):
         runs = [run for run in with_parents(named) if run.fingerprint in missing]
         missing -= {run.fingerprint for run in runs}
-        found += problems_with(command.config, runs) if runs else []
+        found += problems_with(command.config, runs, say) if runs else []
     return list(dict.fromkeys(found))
 
 

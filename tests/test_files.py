@@ -8,9 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fitnets.data.decoded import DataError
 from fitnets.data.files import folder, hub
-from fitnets.data.identity import content, problem_with_path
+from fitnets.data.identity import DataError, content, problem_with_path
 from fitnets.data.images import split
 from fitnets.plan import plan
 from tests.conftest import ROOT, composed, faked_folder, faked_images, faked_parquet, go
@@ -34,13 +33,13 @@ def test_parquet_columns_classes_and_shapes_are_found(tmp_path: Path) -> None:
 def test_decoded_once_and_again_when_a_kept_file_is_damaged(tmp_path: Path, monkeypatch, capsys) -> None:
     path, opened = faked_parquet(tmp_path / "data"), []
     open_image = Image.open
-    monkeypatch.setattr(Image, "open", lambda file: opened.append(file) or open_image(file))
+    monkeypatch.setattr(Image, "open", lambda file, **how: opened.append(file) or open_image(file, **how))
     first = hub(str(path), 0, str(tmp_path / "cache"))
     once = len(opened)
     again = hub(str(path), 0, str(tmp_path / "cache"))
     assert len(opened) == once >= 90 and torch.equal(first.images, again.images), "once"
     expected = first.test_images.clone()  # the tensors are mapped from the kept files
-    (kept,) = (tmp_path / "cache").glob("*/test.npy")
+    (kept,) = (tmp_path / "cache").glob("*.safetensors")
     damaged = bytearray(kept.read_bytes())
     damaged[-1] ^= 1
     kept.write_bytes(damaged)
@@ -51,7 +50,7 @@ def test_decoded_once_and_again_when_a_kept_file_is_damaged(tmp_path: Path, monk
 
 
 def nothing_kept(cache: Path) -> bool:
-    return not [file for file in cache.glob("*/about.json") if file.parent.suffix != ".partial"]
+    return not [file for file in cache.glob("*") if file.suffix != ".lock"]
 
 
 def test_a_copy_elsewhere_is_the_same_data_and_a_changed_file_is_not(tmp_path: Path) -> None:
@@ -112,7 +111,7 @@ def test_class_folders_of_any_size(tmp_path: Path) -> None:
     split = folder(str(flat), 0, str(tmp_path / "cache"), size=12, test_fraction=0.5)
     assert len(split.labels) == len(split.test_labels) == 30
     (tmp_path / "none").mkdir()
-    with pytest.raises(DataError, match="no class folders"):
+    with pytest.raises(DataError, match="holds no pictures"):
         folder(str(tmp_path / "none"), 0, str(tmp_path / "cache"))
 
 

@@ -75,6 +75,10 @@ BETWEEN = value(float, "a number > 0 and < 1", 0.2, gt=0, lt=1)
 TEMPERATURE = replace(POSITIVE, example=3)
 KEEP = one_of("last", "best")
 NONLINEARITY = one_of("auto", "relu", "linear", "maxout")
+Byte = Annotated[int, Field(ge=0, le=255)]
+Colour = Literal["white", "black"] | Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]
+Three = Annotated[list[Byte], Field(min_length=3, max_length=3)]
+BACKGROUND = Value(Colour | Three, "it must be white, black, '#rrggbb' or three numbers from 0 to 255: type {0}=black")
 LAYERS = Value(str | int | list[str | int], "type {0}= a module's name, early, middle or late, or a list of those")
 PAIRS = value(list[Pair], "pairs of teacher's and student's layers", min_length=1)
 
@@ -104,7 +108,13 @@ RECIPE = {
 TEACHER_RECIPE = RECIPE | {"epochs": COUNT, "augment": AUGMENTATION}
 OPTIONS: dict[str, Group] = {  # what options of our own components may hold, by how their `_target_` begins
     "fitnets.stages.optimizers.": {},
-    "fitnets.data.": {"test_fraction": BETWEEN, "size": null_or(COUNT, 32)},
+    "fitnets.data.": {
+        "test_fraction": BETWEEN,
+        "size": null_or(COUNT, 32),
+        "test_split": null_or(NAME, "validation"),
+        "background": BACKGROUND,
+        **each(null_or(NAME, "NAME"), "label_column", "image_column", "config"),
+    },
     "fitnets.losses.": {"temperature": TEMPERATURE, "power": POSITIVE},
     "fitnets.losses.schedules.": {
         **each(FROM_ZERO, "start", "end"),

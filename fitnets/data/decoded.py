@@ -1,15 +1,14 @@
-"""Encoded images decoded once: a folder of arrays beside the runs, with their hashes.
+"""Encoded pictures decoded once, into a file of tensors beside the runs, with its hash.
 
 It is written whole or not at all, verified when it is read, and made again where it does not verify.
 """
 
 import hashlib
-import io
 import json
 import os
-import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,118 +17,197 @@ import numpy as np
 import torch
 from filelock import FileLock
 from PIL import Image
+from safetensors.torch import load_file
 
-from fitnets.data.identity import content
-from fitnets.data.images import Images, with_test_part
+from fitnets.data.identity import DataError, content
+from fitnets.data.images import Images, fingerprints, with_test_part
+from fitnets.data.parts import TEST, TRAIN, VALIDATION
+from fitnets.data.pixels import Head, colour_of, head_of, is_grey_colour, levels_of, shown
 from fitnets.fingerprint import file_hash
 from fitnets.progress import tracked
 
-GRAYSCALE = ("1", "L", "I;16", "I")  # of Pillow's modes
-FORMAT = 3  # raise it when the decoded arrays change
-
-
-class DataError(ValueError):
-    """A data set that cannot be read; the message names the file and what to do."""
+FORMAT = 4  # raise it when the decoded tensors change
+NAMED = 5  # pictures in an error's message
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Encoded images and their labels: `images[i]()` gives the bytes, `name(i)` says where they came from."""
+    """Encoded pictures and their labels: `images[i]()` gives the bytes, `name(i)` says where they came from."""
 
     images: Sequence[Callable[[], bytes]]
     labels: list[int]
     name: Callable[[int], str]
 
 
-Sets = tuple[dict[str, Encoded], tuple[str, ...]]  # train and test by name, and the names of the classes
+@dataclass(frozen=True)
+class Sets:
+    """What a source holds: train, validation and test by name as far as there are, the classes, and what to say."""
+
+    parts: dict[str, Encoded]
+    class_names: tuple[str, ...]
+    said: list[str]
+
+    def each(self) -> Iterator[tuple[Encoded, int]]:
+        return ((part, i) for part in self.parts.values() for i in range(len(part.images)))
 
 
 @dataclass(frozen=True)
 class Source:
-    """What is decoded, and where that is kept; `size` resizes every image to size x size."""
+    """What is decoded, and where that is kept; `size` resizes every picture to size x size."""
 
     path: str
     cache_dir: str
     size: int | None = None
+    background: Any = "white"
     choices: Mapping[str, str | None] = field(default_factory=dict)
 
 
 def decoded_once(read: Callable[[], Sets], source: Source, test_fraction: float, split_seed: int) -> Images:
-    """The images of a source, decoded now or before; without a test part, `test_fraction` of them is held out."""
-    decides = [FORMAT, content(source.path), source.size, dict(source.choices)]
+    """The pictures of a source, decoded now or before; without a test part, `test_fraction` of them is held out."""
+    background = list(colour_of(source.background))
+    decides = [FORMAT, content(source.path), source.size, background, dict(source.choices)]
     key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
-    folder = Path(source.cache_dir).expanduser() / f"{Path(source.path).name}-{key}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
-        if not _verified(folder):
-            sets, names = read()
-            _decode(folder, sets, names, source)
-    about = json.loads((folder / "about.json").read_text())
-    arrays = {Path(name).stem: torch.from_numpy(np.load(folder / name, mmap_mode="c")) for name in about["sha256"]}
-    classes = tuple(about["class_names"])
-    if "test" in arrays:
-        return Images(arrays["train"], arrays["train_labels"], arrays["test"], arrays["test_labels"], classes)
-    return with_test_part(arrays["train"], arrays["train_labels"], classes, test_fraction, split_seed)
+    file = Path(source.cache_dir).expanduser() / f"{Path(source.path).name}-{key}.safetensors"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_suffix(".lock")):
+        if not _verified(file):
+            _decode(file, read(), source)
+    tensors, about = load_file(file), json.loads(file.with_suffix(".json").read_text())  # mapped, not read
+    validation = about["found"]["own_validation"]
+    total = len(tensors["train_labels"])
+    images = Images(
+        tensors["train"],
+        tensors["train_labels"],
+        tensors.get("test", tensors["train"][:0]),
+        tensors.get("test_labels", tensors["train_labels"][:0]),
+        tuple(about["class_names"]),
+        val_index=torch.arange(total - validation, total) if validation else None,
+        fingerprints=(tensors["train_fingerprints"], tensors.get("test_fingerprints", torch.empty(0).long())),
+        names=(about["names"]["train"], about["names"]["test"]),
+        found=about["found"],
+    )
+    return images if len(images.test_labels) else with_test_part(images, test_fraction, split_seed)
 
 
-def _decode(folder: Path, sets: dict[str, Encoded], names: tuple[str, ...], source: Source) -> None:
-    """Decode image by image into mapped arrays, so that the set need not fit in memory.
+def _decode(file: Path, sets: Sets, source: Source) -> None:
+    """Decode picture by picture into a mapped file, so that the set need not fit in memory.
 
-    uint8 (N, C, H, W) for each part, and its labels; C is 1 where all images of all parts are grayscale, else 3.
+    train (with its own validation part at its end) and test are uint8 (N, C, H, W); C is 1 where all pictures are
+    grey, else 3. Beside each stand its labels and fingerprints.
     """
-    every = [(encoded, i) for encoded in sets.values() for i in range(len(encoded.images))]
-    channels = 1 if all(_opened(encoded, i, source).mode in GRAYSCALE for encoded, i in every) else 3
-    width, height = (source.size, source.size) if source.size else _opened(sets["train"], 0, source).size
-    unfinished = folder.with_suffix(".partial")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
-    for name, encoded in sets.items():
-        count = len(encoded.images)
-        shape = (count, channels, height, width)
-        rows = np.lib.format.open_memmap(unfinished / f"{name}.npy", "w+", np.uint8, shape)
-        for i in tracked(range(count), f"decoding {source.path}, {name} part: {count:,} images", quiet=count < 2000):
-            rows[i] = _pixels(encoded, i, shape, source)
-        rows.flush()
-        np.save(unfinished / f"{name}_labels.npy", np.array(encoded.labels, np.int64))
-    hashes = {file.name: file_hash(file) for file in sorted(unfinished.glob("*.npy"))}
-    (unfinished / "about.json").write_text(json.dumps({"class_names": names, "sha256": hashes}))
-    shutil.rmtree(folder, ignore_errors=True)  # one that did not verify
-    os.replace(unfinished, folder)
+    heads = _heads(sets, source)
+    coloured = any(head.alpha for head in heads) and not is_grey_colour(source.background)
+    grey, levels, size = all(head.grey for head in heads) and not coloured, levels_of(heads), _size(sets, heads, source)
+    training = [part for name, part in sets.parts.items() if name != TEST]
+    together = {TRAIN: training} | ({TEST: [sets.parts[TEST]]} if TEST in sets.parts else {})
+    counts = {name: sum(len(part.images) for part in parts) for name, parts in together.items()}
+    unfinished = file.with_suffix(f".{os.getpid()}.partial")
+    rows, names, failed = (
+        _mapped(unfinished, counts, (1 if grey else 3, *reversed(size))),
+        dict[str, Any](),
+        list[str](),
+    )
+    for name, parts in together.items():
+        every = [(part, i) for part in parts for i in range(len(part.images))]
+        what = f"decoding {source.path}, {name} part: {len(every):,} pictures"
+        for row in tracked(range(len(every)), what, quiet=len(every) < 2000):
+            part, i = every[row]
+            try:
+                picture = shown(part.images[i](), grey, levels, source.background)
+            except Exception as error:
+                failed.append(f"{part.name(i)}: {error}")
+                continue
+            if picture.size != size:
+                picture = picture.resize(size, Image.Resampling.BICUBIC)
+            pixels = np.asarray(picture)
+            rows[name][row] = pixels[None] if grey else pixels.transpose(2, 0, 1)
+        names[name] = [part.name(i) for part, i in every]
+        rows[f"{name}_labels"][:] = [label for part in parts for label in part.labels]
+        rows[f"{name}_fingerprints"][:] = fingerprints(torch.from_numpy(rows[name])).numpy()
+    for mapped in rows.values():
+        mapped.flush()
+    if failed:
+        unfinished.unlink()
+        raise _unreadable(failed, source)
+    about = {"sha256": file_hash(unfinished), "class_names": sets.class_names, "names": {TEST: []} | names}
+    os.replace(unfinished, file)
+    unfinished.write_text(json.dumps(about | {"found": _found(sets, heads, levels, source)}))
+    os.replace(unfinished, file.with_suffix(".json"))
 
 
-def _pixels(encoded: Encoded, i: int, shape: tuple[int, ...], source: Source) -> Any:
-    """One image as uint8 (C, H, W)."""
-    _, channels, height, width = shape
-    image = _opened(encoded, i, source, whole=True)
-    image = image.convert("L" if image.mode in GRAYSCALE else "RGB").convert("L" if channels == 1 else "RGB")
-    if source.size is not None and image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
-    if image.size != (width, height):
-        raise DataError(
-            f"{source.path} has images of different sizes ({width}x{height}, and {image.size[0]}x{image.size[1]} "
-            f"in {encoded.name(i)}): type dataset.size=32"
-        )
-    array = np.asarray(image)
-    return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+def _size(sets: Sets, heads: list[Head], source: Source) -> tuple[int, int]:
+    """Width and height of all pictures. Raises DataError where they differ and are not resized."""
+    if source.size:
+        return source.size, source.size
+    first = heads[0].size
+    for (part, i), head in zip(sets.each(), heads, strict=True):
+        if head.size != first:
+            sizes = f"{first[0]}x{first[1]}, and {head.size[0]}x{head.size[1]} in {part.name(i)}"
+            raise DataError(f"{source.path} has pictures of different sizes ({sizes}): type dataset.size=32")
+    return first
 
 
-def _opened(encoded: Encoded, i: int, source: Source, whole: bool = False) -> Any:
-    """An image of which the head is read (its mode and size), or the whole."""
-    try:
-        image = Image.open(io.BytesIO(encoded.images[i]()))
-        if whole:
-            image.load()
-        return image
-    except Exception as error:
-        raise DataError(f"{encoded.name(i)} of {source.path} cannot be decoded: {error}; restore that file") from error
+def _heads(sets: Sets, source: Source) -> list[Head]:
+    """What is known of each picture before it is shown."""
+    heads, failed = [], list[str]()
+    for part, i in sets.each():
+        try:
+            heads.append(head_of(part.images[i]()))
+        except Exception as error:
+            failed.append(f"{part.name(i)}: {error}")
+    if failed:
+        raise _unreadable(failed, source)
+    return heads
 
 
-def _verified(folder: Path) -> bool:
-    if not (folder / "about.json").exists():
+def _unreadable(failed: list[str], source: Source) -> DataError:
+    listed = "; ".join(failed[:NAMED]) + (f" (and {len(failed) - NAMED:,} more)" if len(failed) > NAMED else "")
+    files = "1 picture" if len(failed) == 1 else f"{len(failed):,} pictures"
+    return DataError(f"{files} of {source.path} cannot be read: {listed}. Restore these files, or take them away")
+
+
+def _found(sets: Sets, heads: list[Head], levels: Mapping[str, Any], source: Source) -> dict[str, Any]:
+    """What the files turned out to be, for result.json."""
+    sizes = sorted({head.size for head in heads}, key=lambda size: size[0] * size[1])
+    return {
+        "pictures": len(heads),
+        "formats": dict(Counter(head.format for head in heads).most_common()),
+        "modes": dict(Counter(head.mode for head in heads).most_common()),
+        "smallest": list(sizes[0]),
+        "largest": list(sizes[-1]),
+        "alpha": sum(head.alpha for head in heads),
+        "background": source.background,
+        "animated": sum(head.animated for head in heads),
+        "levels": dict(levels),
+        "own_validation": len(sets.parts[VALIDATION].labels) if VALIDATION in sets.parts else 0,
+        "said": [*sets.said, *([] if TEST in sets.parts else ["the test part is drawn from train"])],
+    }
+
+
+def _mapped(path: Path, counts: Mapping[str, int], shape: tuple[int, ...]) -> dict[str, Any]:
+    """A new safetensors file of pictures (count, *shape), their labels and fingerprints, as mapped arrays to fill."""
+    kinds = {"": (np.uint8, "U8", shape), "_labels": (np.int64, "I64", ()), "_fingerprints": (np.int64, "I64", ())}
+    header, arrays, at = dict[str, Any](), dict[str, Any](), 0
+    for ending in ("_labels", "_fingerprints", ""):  # 8 bytes a number first: all are aligned
+        for name, count in counts.items():
+            kind, word, of_one = kinds[ending]
+            size = count * int(np.prod(of_one)) * np.dtype(kind).itemsize
+            header[name + ending] = {"dtype": word, "shape": [count, *of_one], "data_offsets": [at, at + size]}
+            arrays[name + ending], at = (kind, at, (count, *of_one)), at + size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + at)
+    start = 8 + len(text)
+    return {name: np.memmap(path, kind, "r+", start + at, of) for name, (kind, at, of) in arrays.items()}
+
+
+def _verified(file: Path) -> bool:
+    about = file.with_suffix(".json")
+    if not about.exists():
         return False
-    hashes = json.loads((folder / "about.json").read_text())["sha256"]
-    for name, expected in hashes.items():
-        if not (folder / name).exists() or file_hash(folder / name) != expected:
-            print(f"{folder / name} does not match its hash; decoding it again", file=sys.stderr)
-            return False
-    return True
+    if file.exists() and file_hash(file) == json.loads(about.read_text())["sha256"]:
+        return True
+    print(f"{file} does not match its hash; decoding it again", file=sys.stderr)
+    return False

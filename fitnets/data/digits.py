@@ -12,4 +12,5 @@ def digits(split_seed: int, test_fraction: float) -> Images:
     bunch = load_digits()
     images = torch.tensor(bunch.images, dtype=torch.uint8).unsqueeze(1)
     labels = torch.tensor(bunch.target, dtype=torch.int64)
-    return with_test_part(images, labels, tuple(map(str, bunch.target_names)), test_fraction, split_seed)
+    names = tuple(map(str, bunch.target_names))
+    return with_test_part(Images(images, labels, images[:0], labels[:0], names), test_fraction, split_seed)

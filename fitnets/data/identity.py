@@ -1,11 +1,22 @@
-"""What a dataset's path is, and a hash of what lies there: a moved folder is the same data. Imports no torch."""
+"""What a dataset's path is, which files below it are data, and a hash of them: a moved folder is the same data.
+
+Imports no torch.
+"""
 
 import functools
 import hashlib
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from fitnets.fingerprint import file_hash
+
+JUNK = ("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini")  # what other systems leave in folders
+
+
+class DataError(ValueError):
+    """A data set that cannot be used as it is; the message names the file or class and what to do."""
 
 
 def is_folder(path: str) -> bool:
@@ -13,24 +24,61 @@ def is_folder(path: str) -> bool:
 
 
 def problem_with_path(path: object) -> str | None:
-    """Why `dataset.path` is neither a folder here nor the name of a dataset on the hub."""
+    """Why `dataset.path` is neither a readable folder here nor the name of a dataset on the hub."""
     if not isinstance(path, str) or not path:
         return f"dataset.path is {path!r}; type dataset.path=FOLDER or dataset.path=owner/name (Hugging Face)"
-    if is_folder(path) or re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", path):
+    if is_folder(path):
+        try:
+            content(path)
+        except DataError as error:
+            return f"dataset.path is {path!r}; {error}"
+        return None
+    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", path):
         return None
     return f"dataset.path is {path!r}; there is no such folder, and a name on the Hugging Face hub is owner/name"
 
 
+def is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in JUNK
+
+
+def entries(folder: Path) -> list[Path]:
+    """Files and folders that are no hidden ones, by name; symbolic links stand for what they lead to."""
+    try:
+        found = sorted(path for path in folder.iterdir() if not is_hidden(path.name))
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror}") from error
+    for path in found:
+        if path.is_symlink() and not path.exists():
+            raise DataError(f"{path} is a link to {os.readlink(path)}, which is not there: restore it, or remove it")
+    return found
+
+
+def files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Every file below that is not hidden, also behind symbolic links, by name."""
+    above = (*above, folder.resolve())
+    for path in entries(folder):
+        if not path.is_dir():
+            yield path
+        elif path.resolve() in above:
+            raise DataError(f"{path} is a link to a folder that it lies in ({path.resolve()}): remove it")
+        else:
+            yield from files_below(path, above)
+
+
 @functools.cache
 def content(path: str) -> str:
-    """The hub's name, or for a folder a hash over the names and bytes of all its files."""
+    """The hub's name, or for a folder a hash over the names and bytes of all its files. Raises DataError."""
     if not is_folder(path):
         return path
     root, digest = Path(path).expanduser(), hashlib.sha256()
-    for file in sorted(root.rglob("*")):
-        inside = file.relative_to(root)
-        if file.is_file() and not any(name.startswith(".") for name in inside.parts):
-            digest.update(str(inside).encode() + bytes.fromhex(file_hash(file)))
+    for file in files_below(root):
+        try:
+            digest.update(
+                str(file.relative_to(root)).encode("utf-8", "surrogateescape") + bytes.fromhex(file_hash(file))
+            )
+        except OSError as error:
+            raise DataError(f"{file} cannot be read: {error.strerror}") from error
     return digest.hexdigest()
 
 

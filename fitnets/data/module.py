@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fitnets.data.augment import augmented, drawn
 from fitnets.data.batch import UNLABELLED, Batch, EvalBatches, ShuffledBatches, per_epoch
-from fitnets.data.images import Images, class_balanced, folds_of, gathered, split, with_noise, without
+from fitnets.data.images import Images, folds_of, gathered, of_each_class, split, with_noise, without
 from fitnets.data.preprocess import fitted
 from fitnets.seeds import derive
 
@@ -61,6 +61,7 @@ class DataModule(LightningDataModule):
         if hasattr(self, "train_index"):  # Lightning asks again
             return
         self.images, self.train_index, self.val_index = split(self.dataset, self.split_seed)
+        self.as_split = self.train_index, self.val_index
         self.input_shape = tuple(self.images.images.shape[1:])
         self.num_classes = len(self.images.class_names)
         everything = torch.arange(len(self.images.labels))
@@ -80,7 +81,7 @@ class DataModule(LightningDataModule):
             self.visible_labels.fill_(UNLABELLED)
         elif self.labels != "all":
             seed = derive(self.split_seed, "labels")
-            chosen = class_balanced(self.given_labels[self.train_index], int(self.labels), seed)
+            chosen = of_each_class(self.given_labels[self.train_index], int(self.labels), seed)
             self.labelled_index = self.train_index[chosen]
             self.visible_labels[without(len(everything), self.labelled_index)] = UNLABELLED
 

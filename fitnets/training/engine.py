@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from fitnets import curriculum
 from fitnets.components import resolve
+from fitnets.data.inventory import inventory
 from fitnets.seeds import derive
 from fitnets.store import NO_CURRICULUM, RESUMES_AT, Run
 from fitnets.tracking.loggers import Loggers
@@ -51,6 +52,7 @@ def train(
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     folder.mkdir(parents=True, exist_ok=True)
     data = make_data(run, parents)
+    of_data = inventory(data.images, *data.as_split)
     watching = [*callbacks, *curriculum.training_callbacks(run, data, folder)]
     trainer, recorder = make_trainer(run, folder, epochs_of(run, parents), options, watching)
     data.rank, data.world = trainer.global_rank, trainer.world_size
@@ -75,7 +77,7 @@ def train(
     for name, net in stage.nets.items():
         tensors = {key: value.contiguous() for key, value in copied(net.state_dict()).items()}
         save_file(tensors, folder / f"{name}.safetensors")
-    result = describe(run, before) | outcome(stage, trainer, recorder, kept, before)
+    result = describe(run, before) | {"data": of_data} | outcome(stage, trainer, recorder, kept, before)
     result |= {"test": test, "test_accuracy": test.get("accuracy")}
     write_result(folder, result)
     for name, measure in after_training(run, folder, measurements, result).items():
@@ -191,13 +193,14 @@ def score(run: Run, folder: Path, parents: dict[str, Path], options: dict[str, A
     gpus = torch.cuda.device_count() if options["accelerator"] != "cpu" else 0
     device = torch.device("cuda", (options["gpu"] or 0) % gpus) if gpus else torch.device("cpu")
     data = make_data(run, parents)
+    of_data = inventory(data.images, *data.as_split)
     data.move_to(device, images=options["images_at"] == "device")
     write_config(run, data, options, folder)
     torch.set_flush_denormal(True)
     found = resolve(run.target)(run, folder, parents, data, partial(trained_stage, options, device))
     empty: dict[str, Any] = {"test_accuracy": None, "test": {}, "validation": {}, "epochs": 0, "updates": 0}
     made_with = {"versions": versions(), "hardware": hardware(device)}
-    write_result(folder, describe(run, {}) | empty | found | made_with)
+    write_result(folder, describe(run, {}) | {"data": of_data} | empty | found | made_with)
 
 
 def make_trainer(

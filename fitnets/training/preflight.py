@@ -6,7 +6,7 @@ Networks are built on the meta device; what concerns layers, shapes and losses i
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from traceback import extract_tb
 from types import SimpleNamespace
@@ -18,6 +18,7 @@ from fitnets.components import build, resolve
 from fitnets.curriculum.checks import scoring_problems
 from fitnets.data.batch import Batch
 from fitnets.data.images import split
+from fitnets.data.inventory import inventory, lines_of
 from fitnets.data.variants import variants_of
 from fitnets.load import build_net
 from fitnets.losses.objective import Outputs
@@ -31,14 +32,15 @@ OURS = str(Path(__file__).parents[1])
 LIBRARY = re.compile(r"site-packages|[\\/]lib[\\/]python")  # files that are nobody's own
 
 
-def problems_with(config: Any, runs: Sequence[Run]) -> list[str]:
-    """Why `runs`, with all that they start from, cannot be trained as the config says."""
+def problems_with(config: Any, runs: Sequence[Run], say: Callable[[str], None] = lambda lines: None) -> list[str]:
+    """Why `runs`, with all that they start from, cannot be trained as the config says. Says what the data turn out as."""
     problems = device_problems(config) + share_problems(config, runs)
     name = config["dataset"]["name"]
     try:
         images, train, val = split(config["dataset"], config["split_seed"])
     except Exception as error:
         return [*problems, f"dataset {name} cannot be read: {error}"]
+    say("\n".join(lines_of(name, inventory(images, train, val))))
     problems += size_problems(config, images, train, val)
     if problems:
         return problems
