@@ -1,4 +1,4 @@
-"""Class folders as people have them: a row for each layout, with the classes and parts that must come out, or why not."""
+"""Class folders as people have them: a row for each layout, with the classes and parts that come out, or why not."""
 
 from collections.abc import Callable
 from pathlib import Path

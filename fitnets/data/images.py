@@ -21,7 +21,7 @@ class Images:
     """A data set as tensors: images uint8 (N, C, H, W), labels int64 (N,); the test part stands apart.
 
     The rest is for sets that were read from files: the validation part where the set has one of its own (indices of
-    `images`), for train and test the pictures' names and what `fingerprints` gives, and what the files turned out to be.
+    `images`), for train and test the pictures' names and what `fingerprints` gives, and what the files turned out as.
     """
 
     images: Tensor

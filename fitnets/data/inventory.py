@@ -59,7 +59,8 @@ def lines_of(name: str, found: Mapping[str, Any]) -> list[str]:
     classes, files = found["classes"], found["files"]
     counts = " + ".join(f"{found[part]:,}" for part in PARTS)
     colour = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
-    first = f"Data: {name}, {len(classes)} classes, {counts} pictures (train + validation + test), {width}x{height} {colour}"
+    pictures = f"{counts} pictures (train + validation + test), {width}x{height} {colour}"
+    first = f"Data: {name}, {len(classes)} classes, {pictures}"
     second = [_classes(classes), *_files(files), *files.get("said", [])]
     return [first, f"      {'; '.join(second)}", *(f"      NOTE: {note}" for note in _notes(classes, found))]
 

@@ -67,10 +67,8 @@ def _parquet_files(root: Path) -> dict[str, list[Path]]:
         shards = [shard for file in files if (shard := SHARD.match(file.stem))]
         missing = sorted(set(range(int(shards[0][3]))) - {int(shard[2]) for shard in shards}) if shards else []
         if missing:
-            raise DataError(
-                f"{root} lacks {len(missing)} of the {int(shards[0][3])} {part} files, as number {missing[0]:05d}: copy or "
-                "download them all"
-            )
+            count = f"{len(missing)} of the {int(shards[0][3])} {part} files"
+            raise DataError(f"{root} lacks {count}, as number {missing[0]:05d}: copy or download them all")
     return parts
 
 

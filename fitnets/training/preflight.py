@@ -33,7 +33,7 @@ LIBRARY = re.compile(r"site-packages|[\\/]lib[\\/]python")  # files that are nob
 
 
 def problems_with(config: Any, runs: Sequence[Run], say: Callable[[str], None] = lambda lines: None) -> list[str]:
-    """Why `runs`, with all that they start from, cannot be trained as the config says. Says what the data turn out as."""
+    """Why `runs`, with all that they start from, cannot be trained as the config says; `say` is told of the data."""
     problems = device_problems(config) + share_problems(config, runs)
     name = config["dataset"]["name"]
     try:
