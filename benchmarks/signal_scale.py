@@ -40,9 +40,9 @@ def scales(config: Mapping[str, Any]) -> list[tuple[str, float, float]]:
     """(layer, sd of its output, largest absolute gradient of its weights) in the order in which they run."""
     import torch
 
+    from fitnets.assemble import new_net
     from fitnets.data.module import DataModule
     from fitnets.losses.logits import hard_cross_entropy
-    from fitnets.training.assemble import new_net
 
     data = DataModule(config["dataset"], config["split_seed"], 128, config["seed"], preprocess=config["preprocess"])
     data.setup()

@@ -14,6 +14,7 @@ from rich.console import Console
 from torch import Tensor
 from turns import Steps
 
+from fitnets.assemble import make_data, make_stage
 from fitnets.commands import composed
 from fitnets.data.images import Images
 from fitnets.losses.features import hint_loss
@@ -21,7 +22,6 @@ from fitnets.losses.logits import hard_cross_entropy, soft_cross_entropy
 from fitnets.losses.schedules import linear
 from fitnets.plan import plan
 from fitnets.store import Run, ensure, folder_of
-from fitnets.training.assemble import make_data, make_stage
 from fitnets.training.engine import train
 from fitnets.training.memory import keep_freed_memory
 from fitnets.training.progress import StageProgress

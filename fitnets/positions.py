@@ -60,7 +60,7 @@ def trained_layers(net: Any, input_shape: tuple[int, ...]) -> dict[str, tuple[in
     """
     import torch
 
-    from fitnets.models.layers import guided_parameters, layer_shapes
+    from fitnets.models.layers import layer_shapes, parameters_below
 
     taken: dict[str, set[int]] = {}
     given: dict[str, Any] = {}  # the tensors themselves, so that no storage is used twice
@@ -85,7 +85,7 @@ def trained_layers(net: Any, input_shape: tuple[int, ...]) -> dict[str, tuple[in
         name: shape
         for name, shape in shapes.items()
         if name and len(shape) in (1, 3) and outputs[name] not in taken[name] and not same_as_its_block(name)
-        and guided_parameters(net, [name], input_shape)
+        and parameters_below(net, [name], input_shape)
     }  # fmt: skip
 
 

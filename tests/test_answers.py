@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from fitnets.assemble import AS_USUAL, make_data, make_stage
 from fitnets.commands import Config
 from fitnets.config import check
 from fitnets.data.variants import how_answered
 from fitnets.plan import plan
 from fitnets.stages import answers as store
 from fitnets.store import folder_of, with_parents
-from fitnets.training.assemble import AS_USUAL, make_data, make_stage
 from fitnets.training.preflight import problems_with
 from tests.conftest import composed, go, plan_parents
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from fitnets.assemble import make_data, make_stage
 from fitnets.commands import commands_of
 from fitnets.curriculum import callbacks
 from fitnets.curriculum.agreement import spearman
@@ -20,7 +21,6 @@ from fitnets.load import load_student
 from fitnets.plan import plan
 from fitnets.report.terminal import say_plan
 from fitnets.store import folder_of, read_result, with_parents
-from fitnets.training.assemble import make_data, make_stage
 from tests.conftest import ROOT, composed, go, named_runs, plan_parents, quick
 
 PACINGS = sorted(file.stem for file in (ROOT / "conf" / "curriculum" / "pacing").glob("*.yaml"))

@@ -129,7 +129,7 @@ CASES = [  # (a function, a line more in it, the stages that use it)
     ("models:ResNet.forward", set()),
     ("models:MaxoutConv2d.forward", EVERYTHING),
     ("models:plan_regressor", BY_HINT),
-    ("models:guided_half", {"hint", "kd", "label hint"}),
+    ("models:parameters_below", {"hint", "kd", "label hint"}),
     ("models:scaled", EVERYTHING),
     # data
     ("seeds:derive", EVERYTHING),

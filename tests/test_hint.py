@@ -9,7 +9,8 @@ from torch import nn
 
 from fitnets.data.module import DataModule
 from fitnets.plan import plan
-from fitnets.stages.base import StageInputs, layer_pairs
+from fitnets.stages.base import StageInputs
+from fitnets.stages.pairs import layer_pairs
 from fitnets.store import read_result
 from tests.conftest import composed, go
 from tests.trained import differing, finished, stage_of, state, trained_stage, weights
@@ -45,7 +46,7 @@ def test_neither_network_runs_past_its_named_layer(small, answers: str) -> None:
         for name, child in net.named_children():
             hooks.append(child.register_forward_hook(lambda *_, label=f"{whose}.{name}": ran.append(label)))
 
-    from fitnets.training import assemble
+    from fitnets import assemble
 
     load, new = assemble.load_teacher, assemble.new_student
     with pytest.MonkeyPatch.context() as patched:

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from fitnets import load_student, load_teacher
+from fitnets.assemble import make_data
 from fitnets.components import build
 from fitnets.plan import plan
 from fitnets.store import folder_of, read_result, with_parents
-from fitnets.training.assemble import make_data
 from fitnets.training.engine import make_trainer
 from tests.conftest import go, named_runs, plan_parents
 from tests.trained import differing, figures, finished, pick, stage_of, trained_stage, weights

@@ -12,7 +12,6 @@ from fitnets.models.layers import (
     LayerError,
     Tap,
     declared_nonlinearity,
-    guided_half,
     guided_parameters,
     layer_shapes,
     penultimate,
@@ -64,7 +63,7 @@ def test_probing_moves_nothing(device: str) -> None:
     net = Branching().to(device).train()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     layer_shapes(net, SHAPE)
-    guided_half(net, "join", SHAPE)
+    guided_parameters(net, ["join"], SHAPE)
     assert all(module.training for module in net.modules())
     if device == "cpu":
         assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
@@ -94,8 +93,6 @@ def test_cut_gives_the_layers_output_and_runs_nothing_above() -> None:
 
 def test_guided_half_is_what_runs_not_what_is_registered() -> None:
     net = Branching()
-    names = {id(module): name for name, module in net.named_modules()}
-    assert {names[id(module)] for module in guided_half(net, "join", SHAPE)} == {"", "left", "right", "join"}
     trained = {id(p) for p in guided_parameters(net, ["join"], SHAPE)}
     assert trained == {id(p) for m in (net.left, net.right, net.join) for p in m.parameters()}
     several = guided_parameters(net, ["left", "join", "left"], SHAPE)

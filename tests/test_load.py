@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import fitnets
+from fitnets.assemble import make_data
 from fitnets.plan import plan
 from fitnets.store import folder_of, read_result
-from fitnets.training.assemble import make_data
 from tests.conftest import plan_parents
 from tests.trained import pick
 

@@ -9,13 +9,13 @@ import torch
 from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
 
+from fitnets.assemble import make_data
 from fitnets.curriculum import scores
 from fitnets.curriculum.agreement import agreements
 from fitnets.data.images import folds_of
 from fitnets.load import load_teacher
 from fitnets.plan import plan
 from fitnets.store import folder_of
-from fitnets.training.assemble import make_data
 from tests.conftest import ROOT, SMALL, composed, go, quick
 from tests.planted import hard_ones
 

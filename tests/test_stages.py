@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import load_file
 
 from fitnets import load_student, load_teacher
+from fitnets.assemble import make_data
 from fitnets.data.batch import UNLABELLED
 from fitnets.data.module import DataModule
 from fitnets.plan import plan
 from fitnets.store import Run, folder_of, read_result
-from fitnets.training.assemble import make_data
 from fitnets.training.engine import train
 from tests.conftest import composed, go, named_runs, plan_parents
 from tests.stopping import Stop, StopAt
@@ -195,13 +195,13 @@ def test_a_later_step_starts_from_what_the_one_before_left_and_goes_on_in_the_da
 
 
 def test_all_arms_train_with_one_optimizer_and_the_same_number_of_updates(watched: Watched) -> None:
-    """As it is when training starts, group by group; a slowed half is in a group of its own."""
+    """As it is when training starts, group by group; a slowed half is in a group of its own, a frozen one in none."""
     seen = set()
     for arm, runs in watched.arms.items():
         for run in runs:
             name, groups = watched.watch.of(run).optimizer
             slowed = run.spec.get("guided_lr_scale", 1.0) != 1.0
-            assert groups.count('"lr"') == (2 if slowed else 1)
+            assert groups.count('"lr"') == (2 if run.spec.get("guided_lr_scale") not in (None, 0, 1) else 1)
             if not slowed:
                 seen.add((name, groups))
         assert sum(read_result(run, watched.runs_dir)["updates"] for run in runs) == 3 * 18, arm

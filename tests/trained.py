@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from fitnets.assemble import make_data, make_stage
 from fitnets.commands import Config
 from fitnets.plan import plan
 from fitnets.store import Run, folder_of
-from fitnets.training.assemble import make_data, make_stage
 from tests.conftest import named_runs, plan_parents
 
 CPU = torch.device("cpu")

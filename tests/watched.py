@@ -11,11 +11,11 @@ import yaml
 from torch import Tensor, nn
 
 import run as door
+from fitnets import assemble
 from fitnets.commands import Config
 from fitnets.data.module import DataModule
 from fitnets.plan import plan
 from fitnets.store import Run, with_parents
-from fitnets.training import assemble
 from tests.conftest import ROOT, composed
 from tests.trained import state
 

@@ -15,7 +15,8 @@ PARTS = ("train", "validation", "test")
 def inventory(images: Images, train: Tensor, val: Tensor) -> dict[str, Any]:
     """Pictures by class and part, pictures that are in two parts, and what the files turned out to be."""
     labels = dict(zip(PARTS, (images.labels[train], images.labels[val], images.test_labels), strict=True))
-    counts = torch.stack([of.bincount(minlength=len(images.class_names)) for of in labels.values()], 1)
+    classes = len(images.class_names)
+    counts = torch.stack([of.bincount(minlength=classes)[:classes] for of in labels.values()], 1)
     of_class = [dict(zip(PARTS, row, strict=True)) for row in counts.tolist()]
     return {
         **{part: len(of_part) for part, of_part in labels.items()},

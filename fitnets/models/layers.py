@@ -4,6 +4,7 @@ Everything is learned from one forward pass in eval mode, not from the order in 
 branching networks work. Plain torch.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -33,9 +34,14 @@ def eval_mode(net: nn.Module) -> Iterator[None]:
 
 def probe(net: nn.Module, run: nn.Module, input_shape: Shape) -> Any:
     """One eval-mode forward pass of `run` (the net, or the net cut) on two zero images, without gradients."""
-    reference = next(net.parameters(), torch.empty(0))
     with eval_mode(net), torch.no_grad():
-        return run(torch.zeros(2, *input_shape, dtype=reference.dtype, device=reference.device))
+        return run(_zeros(net, input_shape))
+
+
+def _zeros(net: nn.Module, input_shape: Shape) -> Tensor:
+    """Two images for a net, of its type and on its device."""
+    reference = next(net.parameters(), torch.empty(0))
+    return torch.zeros(2, *input_shape, dtype=reference.dtype, device=reference.device)
 
 
 def _trace(net: nn.Module, input_shape: Shape) -> dict[str, list[Shape | None]]:
@@ -201,19 +207,53 @@ class Tap(nn.Module):
             self.heard = None
 
 
-def guided_half(net: nn.Module, layer: str, input_shape: Shape) -> list[nn.Module]:
-    """The modules that one eval-mode forward pass touches before the layer's output: the half that hints train."""
-    touched: dict[nn.Module, None] = {}
-    cut = Cut(net, layer)  # its hook comes first: a layer whose input is asked for is not touched
-    with ExitStack() as hooks:
-        for module in net.modules():
-            hooks.enter_context(module.register_forward_pre_hook(lambda run, _inputs: touched.update({run: None})))
-        probe(net, cut, input_shape)
-    return list(touched)
+def parameters_below(net: nn.Module, layers: Sequence[str], input_shape: Shape) -> list[nn.Parameter]:
+    """The trainable parameters that the output of any of the layers depends on, each once, in the net's order.
+
+    They are found in autograd's graph of one eval-mode forward pass, so it does not matter how they are used: by a
+    module that is called, or bare (an attention's projection, a ParameterList, a class token). Raises LayerError
+    where the graph does not show them.
+    """
+    below: set[Any] = set()
+    for layer in layers:
+        with eval_mode(net), torch.enable_grad():
+            output = Cut(net, layer)(_zeros(net, input_shape))
+        seen, todo = set[Any](), [output.grad_fn]
+        while todo:
+            node = todo.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            if type(node).__name__ == "CheckpointFunctionBackward":
+                raise LayerError(f"what {layer!r} depends on is hidden by a checkpoint: give it use_reentrant=False")
+            below.add(getattr(node, "variable", None))
+            todo += [before for before, _ in node.next_functions]
+    return [parameter for parameter in net.parameters() if parameter in below]
 
 
 def guided_parameters(net: nn.Module, layers: Sequence[str], input_shape: Shape) -> list[nn.Parameter]:
-    """The trainable parameters below any of the layers, each once, in the order in which they run."""
-    modules = [module for layer in layers for module in guided_half(net, layer, input_shape)]
-    own = (p for module in modules for p in module.parameters(recurse=False))
-    return [p for p in dict.fromkeys(own) if p.requires_grad]
+    """The half that hints train: the parameters below the guided layers. Raises LayerError where there are none."""
+    below = parameters_below(net, layers, input_shape)
+    if not below:
+        raise LayerError(f"nothing that could be trained lies below {', '.join(layers)}: type a later student layer")
+    return below
+
+
+def guided_modules(net: nn.Module, layers: Sequence[str], input_shape: Shape) -> list[nn.Module]:
+    """The modules that have run when the guided layers have, and do not run again above them; their parts too."""
+    below = Counter(module for layer in layers for module in _run(net, Cut(net, layer), input_shape))
+    everywhere = Counter(_run(net, net, input_shape))
+    own = [module for module in below if everywhere[module] <= below[module]]
+    parts = dict.fromkeys(part for module in own for part in module.modules())
+    return [part for part in parts if everywhere[part] <= below[part]]
+
+
+def _run(net: nn.Module, run: nn.Module, input_shape: Shape) -> list[nn.Module]:
+    """Each module that ends in a forward pass of `run`, once a call."""
+    ended: list[nn.Module] = []
+    with ExitStack() as hooks:
+        for module in net.modules():
+            hook = module.register_forward_hook(lambda module, *_: ended.append(module), prepend=True)  # before a cut's
+            hooks.enter_context(hook)
+        probe(net, run, input_shape)
+    return ended

@@ -14,14 +14,22 @@ from fitnets.components import build
 from fitnets.data.batch import Batch
 from fitnets.distributed import averaged
 from fitnets.losses.objective import Context, LayerPair, Objective, Outputs, weighted_sum
-from fitnets.models.layers import Cut, LayerError, declared_nonlinearity, resolve_layer
+from fitnets.models.layers import LayerError
 from fitnets.seeds import derive
 from fitnets.stages.optimizers import make_optimizer, parameter_factors
 from fitnets.stages.teacher import FrozenTeacher, outside_tree
 
 NOT_OF_AN_OBJECTIVE = ("student", "teacher", "preprocess", "learned_epoch")  # names of files that others write
-PROBED = 512  # training images that decide whether a hint layer is ever negative
 Answers = Callable[[Batch], Outputs]  # what the teacher gives for a batch
+
+
+@dataclass(frozen=True)
+class GuidedHalf:
+    """The half that a step before has guided, by the factor on its learning rate; at 0 nothing of it moves."""
+
+    scale: float
+    parameters: Sequence[nn.Parameter]
+    frozen: Sequence[nn.Module]  # at 0: they run in eval mode, so that statistics stay too
 
 
 @dataclass(frozen=True)
@@ -30,8 +38,8 @@ class StageInputs:
 
     `spec` is what decided the run; `net` what is trained, the student with the weights of the step before it;
     `answers(layers, logits)` gives what the trained `teacher` answers at these layers and, if asked, at its end.
-    `slowed` are parameters with a factor on their learning rate: the half that a step before has guided. `folders` are
-    those of the finished runs that the stage needs, by role.
+    `guided` is the half that a step before has guided, where it learns otherwise than the rest. `folders` are those of
+    the finished runs that the stage needs, by role.
     """
 
     spec: Mapping[str, Any]
@@ -43,7 +51,7 @@ class StageInputs:
     recipe: Mapping[str, Any]
     teacher: nn.Module | None = None
     answers: Callable[[Sequence[str], bool], Answers] | None = None
-    slowed: Mapping[float, Sequence[nn.Parameter]] = field(default_factory=dict)
+    guided: GuidedHalf | None = None
     folders: Mapping[str, Path] = field(default_factory=dict)
 
     @property
@@ -125,7 +133,10 @@ class Stage(LightningModule):
         outside_tree(self, inputs=inputs, teacher=FrozenTeacher(inputs.teacher) if inputs.teacher else None)
         self.net = inputs.net
         self.nets: dict[str, nn.Module] = {inputs.role: self.net}
-        self.trained: list[nn.Parameter] = list(self.net.parameters())
+        half = inputs.guided
+        for parameter in half.parameters if half and not half.scale else ():
+            parameter.requires_grad_(False)
+        self.trained = [parameter for parameter in self.net.parameters() if parameter.requires_grad]
         self.projector = nn.ModuleList()
         self.averages = Averages()  # of the epoch's training figures
         self.answered: list[tuple[Tensor, ...]] = []  # logits, labels and the teacher's logits on the test part
@@ -143,6 +154,10 @@ class Stage(LightningModule):
     def sample_losses(self, batch: Batch) -> Tensor:
         """(B,) what self-paced learning ranks by."""
         raise LayerError(f"{type(self).__name__} has no loss of single samples: type another curriculum/score")
+
+    def on_train_start(self) -> None:
+        for module in self.inputs.guided.frozen if self.inputs.guided else ():
+            module.training = False  # Lightning keeps each module's own mode from here on
 
     def training_loss(self, batch: Batch) -> Tensor:
         terms = self.terms(batch)
@@ -172,7 +187,9 @@ class Stage(LightningModule):
         publish(self, figures)
 
     def configure_optimizers(self) -> Any:
-        factors = parameter_factors(self.net, self.trained, self.inputs.recipe, self.inputs.slowed)
+        half = self.inputs.guided
+        slowed = {half.scale: half.parameters} if half and half.scale else {}
+        factors = parameter_factors(self.net, self.trained, self.inputs.recipe, slowed)
         return make_optimizer(self.net, factors, self.projector, self.inputs.recipe, self.inputs.updates)
 
     # ------------------------------------------------------------------------------ kept and measured
@@ -237,60 +254,3 @@ def objective_of(stage: Stage, key: str, method: str, pairs: Sequence[LayerPair]
 def epoch_weights(stage: Stage, objective: Objective | None) -> dict[str, float]:
     """The factors on the terms of an objective in the stage's epoch."""
     return objective.weights(stage.current_epoch, stage.inputs.epochs) if objective else {}
-
-
-def layer_pairs(inputs: StageInputs) -> list[LayerPair]:
-    """The pairs of layers that the spec's `hint` names, with their shapes. Raises LayerError, for each side one."""
-    assert inputs.teacher is not None
-    found: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
-    problems: list[LayerError] = []
-    for role, net in (("teacher", inputs.teacher), ("student", inputs.net)):
-        key = f"{role}_layer"
-        try:
-            named = listed(inputs.spec["hint"][key])
-            found[role] = [resolve_layer(net, name, inputs.input_shape, role, f"hint.{key}") for name in named]
-        except LayerError as error:
-            problems.append(error)
-    if problems:
-        raise ExceptionGroup("layers", problems)
-    if len(found["teacher"]) != len(found["student"]):
-        counts = {f"hint.{role}_layer": len(layers) for role, layers in found.items()}
-        raise LayerError(f"each hint layer needs its guided layer, these are {counts} layers: type as many")
-    pairs = []
-    for theirs, ours in zip(found["teacher"], found["student"], strict=True):
-        ending = _Ending(inputs, theirs[0])
-        pairs.append(LayerPair(theirs[0], ours[0], teacher_shape=theirs[1], student_shape=ours[1], ending=ending))
-    return pairs
-
-
-def guided_layer(inputs: StageInputs) -> tuple[str, tuple[int, ...]]:
-    """The one student's layer that the spec's `hint` names, with its shape. Raises LayerError."""
-    named = listed(inputs.spec["hint"]["student_layer"])
-    if len(named) != 1:
-        raise LayerError(f"this stage guides one layer, hint.student_layer is {named}: type hint=middle")
-    return resolve_layer(inputs.net, named[0], inputs.input_shape, "student", "hint.student_layer")
-
-
-def listed(layers: Any) -> list[str]:
-    """One layer's name or several, as a list."""
-    return [str(layer) for layer in layers] if isinstance(layers, list | tuple) else [str(layers)]
-
-
-class _Ending:
-    """The non-linearity that a hint layer ends in: what it declares, or what a probe of training images shows."""
-
-    def __init__(self, inputs: StageInputs, layer: str):
-        self.inputs = inputs
-        self.layer = layer
-
-    def __call__(self) -> tuple[str, int, str]:
-        teacher, data = self.inputs.teacher, self.inputs.data
-        assert teacher is not None
-        if declared := declared_nonlinearity(teacher, self.layer):
-            return declared[0], declared[1], "as the hint layer declares"
-        if next(teacher.parameters(), torch.empty(0)).is_meta:
-            return "linear", 2, "not probed"
-        hints = FrozenTeacher(Cut(teacher, self.layer))(data.preprocessed(data.train_index[:PROBED]))
-        if bool((hints >= 0).all()):
-            return "relu", 2, f"no negative output on {len(hints)} training images"
-        return "linear", 2, f"negative outputs on {len(hints)} training images"

@@ -13,7 +13,8 @@ from fitnets.data.batch import Batch
 from fitnets.losses.features import joined
 from fitnets.losses.objective import Objective, Outputs, weighted_sum
 from fitnets.models.layers import Tap, guided_parameters
-from fitnets.stages.base import Answers, Stage, StageInputs, epoch_weights, layer_pairs, objective_of, publish
+from fitnets.stages.base import Answers, Stage, StageInputs, epoch_weights, objective_of, publish
+from fitnets.stages.pairs import layer_pairs
 from fitnets.stages.teacher import FrozenTeacher, outside_tree
 
 

@@ -13,9 +13,10 @@ from fitnets.data.batch import Batch
 from fitnets.losses.logits import hard_cross_entropy
 from fitnets.losses.objective import Objective, Outputs
 from fitnets.models.layers import Tap
-from fitnets.stages.base import Answers, StageInputs, epoch_weights, layer_pairs, objective_of
+from fitnets.stages.base import Answers, StageInputs, epoch_weights, objective_of
 from fitnets.stages.hint import hint_findings
 from fitnets.stages.kd import KD
+from fitnets.stages.pairs import layer_pairs
 from fitnets.stages.supervised import Supervised, label_head, label_hint_findings
 from fitnets.stages.teacher import outside_tree
 

@@ -58,7 +58,7 @@ def make_optimizer(
     ]
     optimizer = new_optimizer(recipe["optimizer"], groups, recipe.get("fused", False))
     if recipe.get("max_norm"):
-        layers: list[Any] = [module for module in net.modules() if getattr(module, "max_norm", None)]
+        layers: list[Any] = [m for m in net.modules() if getattr(m, "max_norm", None) and m.weight in factors]
         bounds = [(layer.weight, layer.max_norm) for layer in layers]
         bounds += [(p, REGRESSOR_MAX_NORM) for p in projector.parameters() if p.ndim > 1]
         optimizer.register_step_post_hook(lambda *_: bound_norms(bounds))

@@ -12,7 +12,8 @@ from fitnets.components import build
 from fitnets.data.batch import Batch
 from fitnets.losses.logits import hard_cross_entropy
 from fitnets.models.layers import Cut, guided_parameters
-from fitnets.stages.base import Stage, StageInputs, drawn_with, guided_layer, publish
+from fitnets.stages.base import Stage, StageInputs, drawn_with, publish
+from fitnets.stages.pairs import guided_layer
 from fitnets.stages.teacher import outside_tree
 
 

@@ -15,13 +15,13 @@ import torch
 from safetensors.torch import save_file
 
 from fitnets import curriculum
+from fitnets.assemble import compiled, epochs_of, make_data, make_stage, result_of, trained_stage
 from fitnets.components import resolve
 from fitnets.data.inventory import inventory
 from fitnets.seeds import derive
 from fitnets.store import NO_CURRICULUM, RESUMES_AT, Run
 from fitnets.tracking.loggers import Loggers
 from fitnets.training import cost
-from fitnets.training.assemble import compiled, epochs_of, make_data, make_stage, result_of, trained_stage
 from fitnets.training.measurements import Measurements, costs, on_the_test_part, pictures_of
 from fitnets.training.memory import keep_freed_memory
 from fitnets.training.provenance import hardware, versions, write_config

@@ -1,7 +1,7 @@
 """From a run's spec to its objects: data, networks with their initial weights, the stage."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,9 +15,10 @@ from fitnets import curriculum
 from fitnets.components import build, resolve
 from fitnets.data.module import EVAL_BATCH, NO_AUGMENTATION, DataModule
 from fitnets.load import build_net, load_student, load_teacher
-from fitnets.models.layers import guided_parameters, resolve_layer
+from fitnets.models.layers import guided_modules, guided_parameters, resolve_layer
 from fitnets.stages.answers import AnswerStore, teacher_answers
-from fitnets.stages.base import StageInputs, drawn_with, listed
+from fitnets.stages.base import GuidedHalf, StageInputs, drawn_with
+from fitnets.stages.pairs import listed
 from fitnets.store import NO_CURRICULUM, Run, folder_of
 
 AS_USUAL = {"channels_last": "auto", "fused": "auto", "compile": False, "answers_at": "device", "answers_gib": 16.0}
@@ -91,7 +92,7 @@ def make_stage(
         recipe=spec["recipe"] | {"fused": options["fused"]},
         teacher=teacher,
         answers=answers,
-        slowed=slowed_parameters(run, data, net),
+        guided=guided_half(run, data, net),
         folders=parents,
     )
     return resolve(run.target)(inputs)
@@ -133,17 +134,18 @@ def laid_out(net: nn.Module, options: Mapping[str, Any]) -> nn.Module:
     return net
 
 
-def slowed_parameters(run: Run, data: DataModule, net: nn.Module) -> dict[float, Sequence[nn.Parameter]]:
-    """The guided half's parameters by the factor on their learning rate in a later step; {} where that is 1."""
+def guided_half(run: Run, data: DataModule, net: nn.Module) -> GuidedHalf | None:
+    """The half that a step before has guided; None where it learns as the rest does."""
     scale = run.spec.get("guided_lr_scale", 1.0)
     first = run.parents.get("student")
     while first and "hint" not in first.spec:
         first = first.parents.get("student")
     if scale == 1.0 or first is None:
-        return {}
+        return None
     named = listed(first.spec["hint"]["student_layer"])
     layers = [resolve_layer(net, name, data.input_shape, "student", "hint.student_layer")[0] for name in named]
-    return {scale: guided_parameters(net, layers, data.input_shape)}
+    frozen = guided_modules(net, layers, data.input_shape) if scale == 0 else []
+    return GuidedHalf(scale, guided_parameters(net, layers, data.input_shape), frozen)
 
 
 def compiled(stage: Any, mode: str | bool) -> Any:
