@@ -12,6 +12,7 @@ RUNS_DIR/reports/tune-NAME/. The test part is shown for the chosen trial only. N
 import argparse
 import hashlib
 import json
+import math
 import re
 import shlex
 import sys
@@ -104,13 +105,15 @@ def pruner(trial: Any) -> Any:
             by = criterion([name.removeprefix("val/") for name in metrics])
             trial.report(by.sign * float(metrics[f"val/{by.name}"]), trainer.current_epoch + 1)
             if trial.should_prune():
-                raise optuna.TrialPruned(f"epoch {trainer.current_epoch + 1}")
+                raise optuna.TrialPruned(f"hopeless after epoch {trainer.current_epoch + 1}")
 
     return Prune()
 
 
 def attempt(trial: Any, config: Config, words: list[str], prune: bool) -> float:
     """Train one trial; its validation figure, larger is better. What it trained is noted with the trial."""
+    import optuna
+
     planned: list[Run] = []
 
     def on_plan(commands: list[Any], plans: list[list[Run]], runs_dir: Path) -> None:
@@ -125,6 +128,8 @@ def attempt(trial: Any, config: Config, words: list[str], prune: bool) -> float:
     result = read_result(planned[-1], Path(config["runs_dir"]))
     assert result is not None
     by = criterion(result["validation"])
+    if not math.isfinite(result["validation"][by.name]):
+        raise optuna.TrialPruned(f"it diverged: its {by.title} is not finite")
     if (others := trial.study.user_attrs.get("figure", by.name)) != by.name:
         raise ValueError(f"it has validation {by.name}, trials before it {others}: they cannot be compared")
     trial.study.set_user_attr("figure", by.name)
@@ -155,7 +160,7 @@ def tune(space: Space, overrides: list[str], trials: int, seed: int, prune: bool
             value = attempt(trial, checked(words), words, prune)
         except optuna.TrialPruned as stopped:
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-            print(f"pruned after {stopped}")
+            print(f"pruned: {stopped}")
         except Exception as error:  # told at the end too; the other trials go on
             trial.set_user_attr("reason", f"{type(error).__name__}: {error}")
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
@@ -200,11 +205,11 @@ def show(study: Any, space: Space, overrides: list[str], folder: Path, file: Pat
     console = Console(highlight=False, soft_wrap=True, markup=False)
     trials = study.get_trials(deepcopy=False)
     whole = [trial for trial in trials if trial.state.name == "COMPLETE"]
-    entries = []
-    for trial in whole:
-        values = {key: trial.params[key] for key in space}
-        at = {key: f"{value:.4g}" if isinstance(value, float) else str(value) for key, value in values.items()}
-        entries.append(Entry(at, Path(trial.user_attrs["folder"])))
+    tried = {key: texts_of([trial.params[key] for trial in whole]) for key in space}
+    entries = [
+        Entry({key: texts[i] for key, texts in tried.items()}, Path(trial.user_attrs["folder"]))
+        for i, trial in enumerate(whole)
+    ]
     if entries:
         pruned = sum(trial.state.name == "PRUNED" for trial in trials)
         command = shlex.join(["python", "scripts/tune.py", *map(typed, space.items()), "--", *overrides])
@@ -216,6 +221,15 @@ def show(study: Any, space: Space, overrides: list[str], folder: Path, file: Pat
     for trial in trials:
         if "reason" in trial.user_attrs:
             console.print(f"FAILED trial {trial.number + 1} {trial.params}: {trial.user_attrs['reason']}")
+
+
+def texts_of(values: list[Any]) -> list[str]:
+    """As short as they can be told apart: two values that look alike would be taken for two seeds of one."""
+    for digits in range(4, 18):
+        texts = [f"{value:.{digits}g}" if isinstance(value, float) else str(value) for value in values]
+        if len(set(texts)) == len(set(values)):
+            break
+    return texts
 
 
 def typed(item: tuple[str, tuple[str, list[str]]]) -> str:

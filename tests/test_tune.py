@@ -86,7 +86,7 @@ def test_a_hopeless_trial_is_pruned_and_a_broken_one_is_named(tmp_path: Path, mo
     assert tune.tune(SPACE, ["stage=kd", f"runs_dir={tmp_path}", *SMALL], 3, 0, True) == 1
     told = capsys.readouterr().out
     assert (
-        "['FAIL', 'PRUNED', 'COMPLETE']" in told and "RuntimeError: no luck" in told and "pruned after epoch 3" in told
+        "['FAIL', 'PRUNED', 'COMPLETE']" in told and "RuntimeError: no luck" in told and "pruned: hopeless after epoch 3" in told
     )
 
 

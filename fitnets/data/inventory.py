@@ -18,7 +18,7 @@ def inventory(images: Images, train: Tensor, val: Tensor) -> dict[str, Any]:
     classes = len(images.class_names)
     counts = torch.stack([of.bincount(minlength=classes)[:classes] for of in labels.values()], 1)
     of_class = [dict(zip(PARTS, row, strict=True)) for row in counts.tolist()]
-    return {
+    found = {
         **{part: len(of_part) for part, of_part in labels.items()},
         "shape": list(images.images.shape[1:]),
         "classes": dict(zip(images.class_names, of_class, strict=True)),
@@ -26,6 +26,7 @@ def inventory(images: Images, train: Tensor, val: Tensor) -> dict[str, Any]:
         "repeated": repeated(images, train, val),
         "files": dict(images.found),
     }
+    return found | {"notes": list(_notes(found))}
 
 
 def repeated(images: Images, train: Tensor, val: Tensor) -> dict[str, Any]:
@@ -49,9 +50,14 @@ def repeated(images: Images, train: Tensor, val: Tensor) -> dict[str, Any]:
             at = int(other_index[again][0])
             first = int(index[ids[index] == other_ids[at]][0])
             found[f"{other} in {one}"] = {"count": int(again.sum()), "example": [other_named[at], named[first]]}
-    pairs = torch.stack([torch.cat([of_file, of_test]), torch.cat([images.labels, images.test_labels])], 1)
-    several = len(pairs.unique(dim=0)) - len(pairs[:, 0].unique())
-    return found | ({"of several classes": {"count": several}} if several else {})
+    ids, labels = torch.cat([of_file, of_test]), torch.cat([images.labels, images.test_labels])
+    distinct, counts = torch.stack([ids, labels], 1).unique(dim=0)[:, 0].unique(return_counts=True)
+    if len(several := distinct[counts > 1]):
+        at = (ids == several[0]).nonzero().flatten()
+        pair = [int(at[0]), int(at[labels[at] != labels[at[0]]][0])]
+        every = [*names[0], *names[1]]
+        found["of several classes"] = {"count": len(several), "example": [every[i] for i in pair]}
+    return found
 
 
 def lines_of(name: str, found: Mapping[str, Any]) -> list[str]:
@@ -63,7 +69,7 @@ def lines_of(name: str, found: Mapping[str, Any]) -> list[str]:
     pictures = f"{counts} pictures (train + validation + test), {width}x{height} {colour}"
     first = f"Data: {name}, {len(classes)} classes, {pictures}"
     second = [_classes(classes), *_files(files), *files.get("said", [])]
-    return [first, f"      {'; '.join(second)}", *(f"      NOTE: {note}" for note in _notes(classes, found))]
+    return [first, f"      {'; '.join(second)}", *(f"      NOTE: {note}" for note in found["notes"])]
 
 
 def _classes(classes: Mapping[str, Mapping[str, int]]) -> str:
@@ -91,17 +97,17 @@ def _files(files: Mapping[str, Any]) -> Iterator[str]:
         yield f"{files['animated']:,} animated, of which the first frame"
 
 
-def _notes(classes: Mapping[str, Mapping[str, int]], found: Mapping[str, Any]) -> Iterator[str]:
+def _notes(found: Mapping[str, Any]) -> Iterator[str]:
     """What is to be known before figures are believed."""
     for key, what in found["repeated"].items():
-        if "example" in what:
-            part, _, other = key.partition(" in ")
-            pair = " = ".join(what["example"])
-            yield f"pictures of {part} that are in {other} too: {what['count']:,} ({pair}); figures on {part} flatter"
+        part, _, other = key.partition(" in ")
+        count = f"{what['count']:,} ({' = '.join(what['example'])})"
+        if other:
+            yield f"pictures of {part} that are in {other} too: {count}; figures on {part} flatter"
         else:
-            yield f"pictures that are there under more than one class: {what['count']:,}"
+            yield f"pictures that are there under more than one class: {count}"
     for part in PARTS:
-        if missing := [name for name, parts in classes.items() if not parts[part]]:
+        if missing := [name for name, parts in found["classes"].items() if not parts[part]]:
             yield f"there is no {part} picture of {', '.join(missing[:LISTED])}"
     if found["uneven"]:
         yield "classes are uneven: accuracy is mostly that of the large ones, so balanced accuracy stands beside it"

@@ -7,6 +7,7 @@ import io
 import itertools
 import math
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,7 @@ class Frame:
     level: tuple[float, str] | None = None
     log: str = ""  # the axis that is logarithmic: "x" or "y"
     ticks: Sequence[float] = ()
+    tick_labels: Sequence[str] = ()  # where they are no numbers
     title: str = ""
 
     def put_on(self, axes: Any) -> None:
@@ -73,7 +75,7 @@ class Frame:
             axes.set_xlim(low / 1.15, high * 1.15)
             log_ticks(axes.xaxis)
         if self.ticks:
-            axes.set_xticks(self.ticks, [f"{value:g}" for value in self.ticks])
+            axes.set_xticks(self.ticks, self.tick_labels or [f"{value:g}" for value in self.ticks])
             axes.set_xticks([], minor=True)
 
 
@@ -82,7 +84,9 @@ def svg(draw: Draw, about: str, size: tuple[float, float] = SIZE) -> str:
     from matplotlib import style
 
     file = io.StringIO()
-    with style.context([LOOK, {"svg.hashsalt": f"{about} {next(_number)}"}]):  # figures of one page share no names
+    hashed = {"svg.hashsalt": f"{about} {next(_number)}"}  # figures of one page share no names
+    with style.context([LOOK, hashed]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # the page's fonts have them
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         _figure([draw], size).savefig(file, format="svg", transparent=True, metadata=nothing)
     return themed(file.getvalue(), about)
@@ -245,7 +249,7 @@ def heat(grid: Grid, frame: Frame) -> Draw:
         every = 1 if across <= 12 else 10
         axes.set_xticks(range(0, across, every), grid.columns[::every])
         axes.set_yticks(range(0, down, every), grid.rows[::every])
-        if max(map(len, grid.columns)) > 8:
+        if max(map(len, grid.columns)) > 8 or sum(map(len, grid.columns)) > 60:
             axes.tick_params(axis="x", rotation=30)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)

@@ -44,6 +44,11 @@ def versus(title: str, baseline: Callable[[Row], Row | None], *names: str) -> Co
     return Column(title, lambda row: difference(row, baseline(row)), difference_text, names)
 
 
+def balanced_accuracy(row: Row) -> Mean | None:
+    """The mean of the classes' test accuracies, where classes are uneven; else accuracy says it."""
+    return row.test("balanced_accuracy") if row.first.result["data"]["uneven"] else None
+
+
 def result_of(key: str) -> Callable[[Row], Any]:
     return lambda row: row.first.result[key]
 
@@ -52,6 +57,8 @@ def millions(count: int) -> str:
     return f"{count / 1e6:.2f} M"
 
 
+BALANCED = Column("balanced accuracy %", balanced_accuracy, percent, ("balanced_mean", "balanced_sd"), "balanced %")
+DIVERGED = Column("diverged", lambda row: row.diverged or None, names=("diverged",))
 N = Column("n", lambda row: len(row.runs), names=("n",))
 PARAMS = Column("parameters", result_of("params"), "{:,}".format, ("params",), "params", millions)
 MULTS = Column("multiplications", result_of("multiplications"), "{:,}".format, ("multiplications",), "mults", millions)

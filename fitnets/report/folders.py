@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -78,6 +79,13 @@ class Folder:
         """The teacher's and the student's layer between which a hint was given, as far as there are any."""
         hint = self.result.get("hint", {})
         return [hint[key] for key in ("hint_layer", "guided_layer") if key in hint]
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a figure of it, or of a step before it, is not finite."""
+        figures = [*self.result["validation"].values(), *self.result["test"].values()]
+        before = self.parents.get("student")
+        return not all(map(math.isfinite, figures)) or bool(before and before.diverged)
 
     @property
     def search(self) -> "Folder":

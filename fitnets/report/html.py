@@ -10,7 +10,19 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fitnets.report.charts import counted_in
-from fitnets.report.columns import MULTS, PARAMS, SECONDS, UPDATES, Column, N, percent, test_accuracy, versus
+from fitnets.report.columns import (
+    DIVERGED,
+    MULTS,
+    PARAMS,
+    SECONDS,
+    UPDATES,
+    Column,
+    N,
+    balanced_accuracy,
+    percent,
+    test_accuracy,
+    versus,
+)
 from fitnets.report.comparisons import Comparison
 from fitnets.report.folders import ABOVE, REACHED, TESTED, Folder, filled
 from fitnets.report.plots import AT_MOST
@@ -81,6 +93,7 @@ def columns_of(comparison: Comparison) -> list[Column]:
     baselines = {row.arm for row in map(comparison.baseline, comparison.students) if row}
     against = f"vs {baselines.pop()}" if len(baselines) == 1 else "vs baseline"
     paired = f"{against}: test accuracy in points, paired by seed, ± the half width of the 95 % t-interval"
+    balanced = "balanced: the mean of the classes' test accuracies"
     alike = "agreement: test images that get the teacher's answer"
     ece, brier = "ECE: expected calibration error on the test part", "Brier: the Brier score on the test part"
     training = "updates and seconds: a seed's hint and KD stages together, without the teacher"
@@ -93,7 +106,9 @@ def columns_of(comparison: Comparison) -> list[Column]:
         *map(setting, keys),
         Column("validation %", ACCURACY.of, percent),
         Column("test %", lambda row: test_accuracy().cell(row) or "–"),
+        Column("balanced %", balanced_accuracy, percent, caption=balanced),
         N,
+        DIVERGED,
         replace(versus(against, comparison.baseline), caption=paired),
         Column("agreement %", lambda row: row.test("agreement"), percent, caption=alike),
         Column("ECE %", lambda row: row.test("ece"), percent, caption=ece),

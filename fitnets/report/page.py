@@ -5,10 +5,11 @@ Every figure on it is read from the run folders; it loads nothing from anywhere 
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
-from fitnets.report import sections
+from fitnets.report import on_test, sections
 from fitnets.report.comparisons import Comparison, comparisons_of
 from fitnets.report.folders import Folder, joined, read, with_ancestors
 from fitnets.report.html import PARTS, TEMPLATES, headline, lineage, made_by, section
@@ -19,9 +20,9 @@ SECTIONS: dict[str, Callable[[Comparison], str]] = {
     "Learning curves": sections.learning,
     "Hint stage": sections.hints,
     "Accuracy against cost": sections.cost,
-    "Calibration": sections.calibration,
-    "Confusion": sections.confusion,
-    "Hardest images": sections.hardest,
+    "Calibration": on_test.calibration,
+    "Confusion": on_test.confusion,
+    "Hardest images": on_test.hardest,
     "Curriculum": sections.curriculum,
 }
 
@@ -81,8 +82,16 @@ def about(given: Sequence[Folder], family: Sequence[Folder]) -> dict[str, str]:
         size, classes = "×".join(map(str, run.config["data"]["input_shape"])), run.config["data"]["num_classes"]
         data.append(f"{run.result['dataset']} ({size}, {classes} classes, {run.labels_text})")
     terms["data"] = joined(data, "; ")
+    terms["images"] = joined((images_text(run.result["data"]) for run in given), "; ")
+    terms["notes"] = joined((note for run in given for note in run.result["data"]["notes"]), "; ")
     terms["seeds"] = joined(sorted({run.config["seed"] for run in given if run.of_student}))
     return terms
+
+
+def images_text(found: Mapping[str, Any]) -> str:
+    """How many images each part has, and what the files were as far as there are any."""
+    parts = ", ".join(f"{found[part]:,} {part}" for part in ("train", "validation", "test"))
+    return ", ".join([parts, *found["files"].get("said", [])])
 
 
 def made_with(family: Sequence[Folder]) -> str:

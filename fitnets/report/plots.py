@@ -1,6 +1,8 @@
 """Rows as drawings, for the page and beside a table: over updates, over what was varied, over pairs of layers."""
 
+import math
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from statistics import mean, stdev
 
 from fitnets.report.charts import DASHES, MARKERS, SERIES, Draw, Frame, Grid, Line, Style, curves, heat, points, ranked
@@ -40,7 +42,7 @@ def history(rows: Sequence[Row], styles: Mapping[Row, Style], metric: str, scale
     """A line a row that has the metric, over the student's updates; as long as its shortest run (patience)."""
     lines = []
     for row in rows:
-        curves = [_curve(run.search, metric, scale) for run in row.runs]
+        curves = [finite(_curve(run.search, metric, scale)) for run in row.runs]
         length = min(len(curve) for curve in curves)
         if length:
             values = [[curve[i][1] for curve in curves] for i in range(length)]
@@ -54,6 +56,11 @@ def _curve(run: Folder, metric: str, scale: float) -> list[tuple[float, float]]:
     """(updates, value) by epoch; a later step goes on where the one before it ended."""
     before = sum(step.metrics[-1]["updates"] for step in run.steps[:-1] if step.metrics)
     return [(before + epoch["updates"], scale * epoch[metric]) for epoch in run.metrics if metric in epoch]
+
+
+def finite(curve: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """A curve up to where it diverges."""
+    return list(takewhile(lambda point: math.isfinite(point[1]), curve))
 
 
 def mean_line(label: str, style: Style, x: Sequence[float], figures: Sequence[Mean | None], scale: float = 100) -> Line:
@@ -92,7 +99,7 @@ def of_settings(rows: Sequence[Row], teachers: Sequence[Row], by: Criterion, gri
     if len(keys) == 2 and grid:
         pairs = {row: (row.at[keys[0]], row.at[keys[1]]) for row in rows}
         cells = best_cells(pairs, by)
-        chosen = next(pair for row, pair in pairs.items() if row.chosen)
+        chosen = next((pair for row, pair in pairs.items() if row.chosen), None)
         size = (3.6 + 0.62 * len({pair[1] for pair in cells}), 1.9 + 0.5 * len({pair[0] for pair in cells}))
         return [over_pairs(cells, by, Frame(f"{keys[1]}\n{reached}", keys[0]), chosen)], size
     series = series_over(rows, keys[0]) if len(keys) == 1 else {}
@@ -130,7 +137,8 @@ def over_numbers(series: Series, key: str, level: Level | None, by: Criterion, b
     wide = values[0] > 0 and values[-1] / values[0] >= 4  # as spread over orders of magnitude as it was typed
     frame = Frame(key, by.title, level, "x" if wide else "", values if len(values) <= 8 else ())
     top = best[labels[0]]
-    return points(lines, frame, ringed=(float(top.at[key]), by.scale * by.sign * standing(top, by)[0]))
+    highest = by.of(top)
+    return points(lines, frame, ringed=(float(top.at[key]), by.scale * highest.mean) if highest else None)
 
 
 def best_cells(pairs: Mapping[Row, Pair], by: Criterion) -> dict[Pair, float]:

@@ -67,10 +67,15 @@ class Row:
         helped = {"teacher", "student"} & set(config["parents"]) or {"hint", "kd_loss"} & set(config)
         return not helped and "hint" not in self.first.result
 
+    @property
+    def diverged(self) -> int:
+        """How many of its runs have figures that are not finite."""
+        return sum(run.diverged for run in self.runs)
+
     def over(self, figure: Callable[[Folder], float | None]) -> Mean | None:
-        """The figure over the row's runs; None unless each has it."""
+        """The figure over the row's runs; None unless each has it, and it is finite."""
         values = [figure(run) for run in self.runs]
-        known = [value for value in values if value is not None]
+        known = [value for value in values if value is not None and math.isfinite(value)]
         return Mean.of(known) if known and len(known) == len(values) else None
 
     def validation(self, name: str) -> Mean | None:
@@ -115,20 +120,23 @@ def criterion_of(rows: Sequence[Row]) -> Criterion:
 
 def standing(row: Row, by: Criterion = ACCURACY) -> tuple[float, float]:
     """How good a row is on validation; equal ones are told apart by NLL (a hint stage: its loss)."""
+    if row.diverged:
+        return -math.inf, -math.inf
     value = by.of(row)
     tie = row.validation("nll") or row.validation("hint_loss")
     return by.sign * value.mean if value else -math.inf, -tie.mean if tie else 0.0
 
 
-def choose(rows: Sequence[Row], by: Criterion = ACCURACY) -> Row:
-    """The best row on validation, whose test figures alone may then be looked at.
+def choose(rows: Sequence[Row], by: Criterion = ACCURACY) -> None:
+    """Choose the best row on validation, whose test figures alone may then be looked at.
 
-    Only rows with the most seeds can be chosen: a lucky seed is not a better setting.
+    Only rows with the most seeds can be chosen: a lucky seed is not a better setting. A row with a diverged run never
+    is.
     """
-    best = max(rows, key=lambda row: (len(row.runs), standing(row, by)))
+    whole = [row for row in rows if not row.diverged]
+    best = max(whole, key=lambda row: (len(row.runs), standing(row, by)), default=None)
     for row in rows:
         row.chosen = row is best
-    return best
 
 
 def baseline_of(rows: Iterable[Row]) -> Row | None:

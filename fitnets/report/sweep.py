@@ -4,6 +4,7 @@ sweep.json says what was planned, NUMBER/job.json how each job ended.
 """
 
 import json
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -36,6 +37,19 @@ def values_of(words: Sequence[str]) -> dict[str, str]:
     return {key.lstrip("+"): value for key, _, value in pairs}
 
 
+def meaning(word: str) -> str:
+    """The same for words that mean the same value: 4.0, 4.00 and 4; [1, 2] and [1,2.0]; true and True."""
+    return "".join(_canonical(part) for part in re.split(r"([\[\]{},:])", word))
+
+
+def _canonical(part: str) -> str:
+    part = part.strip()
+    try:
+        return repr(float(part))
+    except ValueError:
+        return part.lower() if part.lower() in ("true", "false", "null") else part.strip("'\"")
+
+
 def swept(jobs: Sequence[Sequence[str]]) -> list[str]:
     """The keys in which jobs differ, in the order in which they were typed."""
     return differing(values_of(words) for words in jobs)
@@ -62,8 +76,9 @@ def entries_of(jobs: Sequence[dict[str, Any]], keys: Sequence[str]) -> "list[Ent
     from fitnets.report.table import Entry
 
     entries: dict[tuple[str, ...], Entry] = {}
+    first: dict[tuple[str, str], str] = {}  # how a value was typed first: 4.00 is 4.0
     for job in jobs:
-        typed = values_of(job["overrides"])
+        typed = {key: first.setdefault((key, meaning(word)), word) for key, word in values_of(job["overrides"]).items()}
         for run in job["runs"]:
             result = Path(run["folder"]) / "result.json"
             if result.exists() and "score" not in json.loads(result.read_text()):

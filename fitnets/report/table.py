@@ -13,7 +13,7 @@ from typing import Any
 
 from fitnets.report import plots
 from fitnets.report.charts import png
-from fitnets.report.columns import MULTS, PARAMS, SECONDS, UPDATES, Column, N, test_accuracy, versus
+from fitnets.report.columns import BALANCED, DIVERGED, MULTS, PARAMS, SECONDS, UPDATES, Column, N, test_accuracy, versus
 from fitnets.report.folders import joined, read
 from fitnets.report.page import write_page
 from fitnets.report.rows import Row, baseline_of, choose, criterion_of, standing
@@ -140,28 +140,43 @@ def teachers_of(rows: Sequence[Row]) -> list[Row]:
 
 def table_of_arms(report: Report, rows: list[Row]) -> Table:
     baseline, teachers = baseline_of(rows), teachers_of(rows)
-    columns = [test_accuracy("accuracy_mean", "accuracy_sd"), N]
+    columns = [test_accuracy("accuracy_mean", "accuracy_sd"), *where_uneven(rows), N, *where_diverged(rows)]
     if baseline:
         columns += [versus(f"vs {baseline.label}", lambda row: baseline, "difference", "difference_ci")]
     columns += [PARAMS, MULTS, UPDATES, SECONDS]
-    footnote = f"{what_makes_them_comparable(rows, baseline)} {report.more}".strip()
+    footnote = " ".join(filter(None, [what_makes_them_comparable(rows, baseline), report.more, *notes_on(rows)]))
     return Table(report.title or title_of_arms(rows, teachers), footnote, columns, rows, teachers)
 
 
 def table_of_settings(report: Report, everything: list[Row]) -> Table:
     by = criterion_of(everything)
-    rows = [row for row in everything if by.of(row)]
-    if rows:
-        choose(rows, by)
+    rows = [row for row in everything if by.of(row) or row.diverged]
+    choose(rows, by)
     if report.ranked:
         rows = sorted(rows, key=lambda row: (row.chosen, standing(row, by)), reverse=True)
     others = sum(len(row.runs) for row in everything if row not in rows)
-    left_out = f" {others} runs have no {by.title} and are not in it." if others else ""
+    left_out = f"{others} runs have no {by.title} and are not in it." if others else ""
     validation = Column(by.title, by.of, by.text, ("validation", "validation_sd"))
     chosen = Column("", lambda row: row.chosen, lambda is_chosen: "chosen" if is_chosen else "", ("chosen",))
-    columns = [validation, N, test_accuracy("test", "test_sd"), PARAMS, MULTS, SECONDS, chosen]
+    tested = [test_accuracy("test", "test_sd"), *where_uneven(rows)]
+    columns = [validation, N, *where_diverged(rows), *tested, PARAMS, MULTS, SECONDS, chosen]
     title = report.title or title_of_values(everything, list(everything[0].at))
-    return Table(title, f"{CHOICE} {report.more}{left_out}".strip(), columns, rows)
+    return Table(title, " ".join(filter(None, [CHOICE, report.more, left_out, *notes_on(rows)])), columns, rows)
+
+
+def where_uneven(rows: Sequence[Row]) -> list[Column]:
+    return [BALANCED] if any(row.first.result["data"]["uneven"] for row in rows) else []
+
+
+def where_diverged(rows: Sequence[Row]) -> list[Column]:
+    return [DIVERGED] if any(row.diverged for row in rows) else []
+
+
+def notes_on(rows: Sequence[Row]) -> list[str]:
+    """What is to be known of the data, and of runs that diverged, before the figures are believed."""
+    notes = dict.fromkeys(note for row in rows for run in row.runs for note in run.result["data"]["notes"])
+    diverged = ["diverged: runs with figures that are not finite; a row with one is never chosen"]
+    return [f"NOTE: {note}." for note in [*notes, *(diverged if where_diverged(rows) else [])]]
 
 
 def aligned(lines: Sequence[Sequence[str]], left: int = 0) -> str:

@@ -26,6 +26,9 @@ SUMMARY = (
 )
 
 
+BALANCED = "  balanced accuracy    {test[balanced_accuracy]:.2%}"  # where classes are uneven
+
+
 def say_plan(console: Any, runs: Sequence[Run], states: Mapping[str, str], runs_dir: Path) -> None:
     """What is reused and what is to do: a line a stage where there are few, a line a kind where there are many."""
     to_train = sum(state != "done" for state in states.values())
@@ -81,7 +84,8 @@ def summary(run: Run, result: Mapping[str, Any], runs_dir: Path, words: Sequence
     lines = ["", f"{result['stage']} of {run.net_name}{run.ordered} on {result['dataset']}, seed {result['seed']}"]
     lines += filled(result, *HINT)
     lines += ["".join(loss)] if "hint_loss" in result["validation"] else []
-    lines += filled(result, *SUMMARY)
+    reached, more = SUMMARY[:3], SUMMARY[3:]
+    lines += filled(result, *reached, *([BALANCED] if result["data"]["uneven"] else []), *more)
     lines += [f"  lies in              {folder}", f"  next                 {next_command(run, folder, words)}"]
     return "\n".join(lines)
 

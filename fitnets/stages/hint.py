@@ -6,7 +6,6 @@ Neither network runs past its named layer, and no label is used (paper section 2
 from typing import Any
 
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 from torchmetrics.regression import R2Score
 
 from fitnets.data.batch import Batch
@@ -15,6 +14,7 @@ from fitnets.losses.objective import Objective, Outputs, weighted_sum
 from fitnets.models.layers import Tap, guided_parameters
 from fitnets.stages.base import Answers, Stage, StageInputs, epoch_weights, objective_of, publish
 from fitnets.stages.pairs import layer_pairs
+from fitnets.stages.supervised import mean_of_all
 from fitnets.stages.teacher import FrozenTeacher, outside_tree
 
 
@@ -48,7 +48,7 @@ class Hint(Stage):
             hints=answers(hint_layers, False),
         )
         outside_tree(self, objective=objective_of(self, "hint_loss", "terms", self.pairs))
-        self.val_loss = MeanMetric()
+        self.val_loss = mean_of_all()
         self.val_r2 = R2Score(multioutput="variance_weighted")
 
     def features(self, x: Tensor) -> Outputs:

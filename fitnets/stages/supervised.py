@@ -17,9 +17,14 @@ from fitnets.stages.pairs import guided_layer
 from fitnets.stages.teacher import outside_tree
 
 
+def mean_of_all() -> MeanMetric:
+    """A mean that is not finite where a value is not: torchmetrics' own leaves those out."""
+    return MeanMetric(nan_strategy="disable")
+
+
 def label_metrics(num_classes: int, prefix: str) -> MetricCollection:
     """Accuracy over all samples and mean negative log-likelihood (nats)."""
-    metrics = {"accuracy": MulticlassAccuracy(num_classes, average="micro", validate_args=False), "nll": MeanMetric()}
+    metrics = {"accuracy": MulticlassAccuracy(num_classes, average="micro", validate_args=False), "nll": mean_of_all()}
     return MetricCollection(metrics, prefix=prefix, compute_groups=False)  # type: ignore[arg-type]
 
 

@@ -54,7 +54,9 @@ def of_predictions(logits: Tensor, labels: Tensor) -> tuple[dict[str, float], di
     probabilities = logits.softmax(1)
     bins, counts = reliability(probabilities, labels), confusion(logits.argmax(1), labels, logits.shape[1])
     details = {"per_class": per_class(counts), "confusion": counts.tolist(), "reliability": bins}
-    return {"ece": ece(bins), "brier": brier(probabilities, labels)}, details
+    known = [accuracy for accuracy in details["per_class"] if accuracy is not None]
+    balanced = sum(known) / len(known)  # the mean over classes, however large each is
+    return {"balanced_accuracy": balanced, "ece": ece(bins), "brier": brier(probabilities, labels)}, details
 
 
 def cka(x: Tensor, y: Tensor) -> float:

@@ -68,6 +68,7 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
         self.history.append(row | figures)
         if trainer.enable_validation:
             rank = [figures[name] * (1 if mode == "max" else -1) for name, mode in pl_module.best_by]
+            rank = [-math.inf if math.isnan(figure) else figure for figure in rank]  # else a first NaN stays the best
             if self.best is None or rank > self.best["rank"]:
                 weights = {name: copied(net.state_dict()) for name, net in pl_module.nets.items()}
                 self.best = {"rank": rank, "epoch": trainer.current_epoch + 1, "weights": weights}
