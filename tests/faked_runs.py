@@ -10,6 +10,17 @@ import yaml
 VERSIONS = {"fitnets": "0", "torch": "2"}
 HARDWARE = {"device": "cpu", "name": "a processor", "threads": 1}
 RECIPE = {"optimizer": {"_target_": "torch.optim.AdamW", "lr": 0.002}, "lr_schedule": "cosine", "batch_size": 64}
+DATA = {  # what the inventory of a data set says
+    "train": 8,
+    "validation": 2,
+    "test": 2,
+    "shape": [1, 8, 8],
+    "classes": {name: {"train": 4, "validation": 1, "test": 1} for name in ("0", "1")},
+    "uneven": False,
+    "repeated": {},
+    "files": {},
+    "notes": [],
+}
 DATASET = {"name": "digits", "_target_": "fitnets.data.digits.digits"}
 
 
@@ -51,6 +62,7 @@ def faked_run(
     found = {
         "stage": seen["stage"],
         "dataset": "digits",
+        "data": DATA,
         "labels": "all",
         "student": "net" if trains == "student" else None,
         "teacher": "net" if trains == "teacher" or "teacher" in (parents or {}) else None,

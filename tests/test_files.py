@@ -1,5 +1,6 @@
 """Data sets from files: what is found in them, decoded once, verified, and clear errors for what cannot be read."""
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -149,15 +150,27 @@ def test_the_papers_splits_are_the_last_images(tmp_path: Path) -> None:
     assert train.tolist() == list(range(50)) and val.tolist() == list(range(50, 60))
 
 
-def test_a_comparison_runs_on_class_folders(tmp_path: Path) -> None:
+def test_a_comparison_runs_on_class_folders_and_says_what_they_hold(tmp_path: Path, capsys) -> None:
     small = ["teacher.net.widths=[8,12]", "student.net.blocks=[[4,4],[6,6],[8,8]]", "batch_size=16", "seeds=[0,1]"]
     epochs = ["epochs.teacher=1", "epochs.hint=1", "epochs.kd=1", "dataset.size=12", "teacher.recipe.batch_size=16"]
     path = faked_folder(tmp_path / "pictures")
     cfg = composed(
         "dataset=folder", f"dataset.path={path}", *small, *epochs, f"runs_dir={tmp_path}/runs", "trainer=cpu"
     )
+    (path / "test" / "kind 3" / "again.png").write_bytes((path / "train" / "kind 3" / "0-3.png").read_bytes())
     go(cfg)
-    assert list(tmp_path.glob("runs/reports/compare-thin_deep-folder-*/table.md"))
+    said = capsys.readouterr().out
+    assert "Data: folder, 10 classes, 50 + 10 + 61 pictures (train + validation + test), 12x12 colour\n" in said
+    assert said.count("Data: folder") == 1 and "by class: kind 0 12, kind 1 12" in said and "sizes " in said
+    repeated = "NOTE: pictures of test that are in train too: 1 (test/kind 3/again.png = train/kind 3/0-3.png)"
+    (table,) = tmp_path.glob("runs/reports/compare-thin_deep-folder-*/table.md")
+    assert repeated in said and repeated in table.read_text()
+    page = table.with_name("page.html").read_text()
+    assert "kind 3" in page and "61 test" in page and "test/kind 3/again.png" in page
+    for result in tmp_path.glob("runs/*/result.json"):
+        found = json.loads(result.read_text())["data"]
+        assert found["classes"]["kind 3"] == {"train": 5, "validation": 1, "test": 7}
+        assert found["files"]["formats"] == {"PNG": 121} and found["repeated"]["test in train"]["count"] == 1
 
 
 @pytest.mark.slow

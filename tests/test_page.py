@@ -401,7 +401,8 @@ def test_other_labels_are_a_problem_of_their_own(compared, tmp_path: Path) -> No
     assert page.problems == [] and page.sections.count("headline") == 2
     assert len(page.ids) == len(set(page.ids)), "figures of two problems have names of their own"
     assert re.findall("<h2>(.*)</h2>", page.raw) == ["digits, all labels", "digits, 50 labels", "Runs"]
-    assert [len(table) for table in page.tables] == [5, 2, 2], "heads; four rows, the hint stage, the other problem"
+    lengths = [len(table) for table in page.tables]
+    assert lengths == [5, 2, 11, 2, 11], "four rows, the hint stage, classes; the other problem and its"
 
 
 def test_report_py_of_all_runs_and_of_some(compared, tmp_path: Path, capsys) -> None:

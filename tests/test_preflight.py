@@ -33,7 +33,7 @@ def test_the_defaults_pass() -> None:
             "no convolution takes 10 -> 192x2x2 (a map and a vector): type regressor=fc",
         ),
         (["regressor=strided", "hint.student_layer=conv9"], "type regressor=auto"),
-        (["dataset.val_fraction=0.0001"], "dataset digits has 1438 train, 0 validation and 359 test images"),
+        (["dataset.val_fraction=0.0001", "+dataset.val_split=last"], "would have no picture of 0, 1, 2"),
         (["trainer=cpu", "trainer.precision=16-mixed"], "trainer.precision=16-mixed needs a GPU"),
         (["dataset.labels=9"], "dataset.labels is 9; digits has 10 classes and 1168 training images"),
         (["dataset.labels=2000"], "type dataset.labels=N with N from 10 to 1168, or all"),

@@ -20,6 +20,7 @@ from tests.test_resume import Stop, StopAt
 RESULT: dict[str, Any] = {
     "stage": "mine",
     "dataset": "digits",
+    "data": {"uneven": False},
     "seed": 0,
     "kept_epoch": 2,
     "updates": 36,
@@ -114,6 +115,10 @@ def test_the_summary_of_any_stage_tells_the_figures_that_are_there() -> None:
     tested = {"validation": {"accuracy": 0.5}, "test_accuracy": 0.25, "test": {"accuracy": 0.25}}
     lines = summary(run, RESULT | tested, Path("runs"), []).splitlines()
     assert "  validation accuracy  50.00%" in lines and "  test accuracy        25.00%" in lines
+    tested["test"]["balanced_accuracy"] = 0.125
+    assert "balanced" not in summary(run, RESULT | tested, Path("runs"), [])
+    uneven = summary(run, RESULT | tested | {"data": {"uneven": True}}, Path("runs"), []).splitlines()
+    assert uneven.index("  balanced accuracy    12.50%") == uneven.index("  test accuracy        25.00%") + 1
     assert not any("hint loss" in line or "regressor" in line or "same answer" in line for line in lines)
 
 

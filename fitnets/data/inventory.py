@@ -55,8 +55,8 @@ def repeated(images: Images, train: Tensor, val: Tensor) -> dict[str, Any]:
     if len(several := distinct[counts > 1]):
         at = (ids == several[0]).nonzero().flatten()
         pair = [int(at[0]), int(at[labels[at] != labels[at[0]]][0])]
-        every = [*names[0], *names[1]]
-        found["of several classes"] = {"count": len(several), "example": [every[i] for i in pair]}
+        named = [*names[0], *names[1]]
+        found["of several classes"] = {"count": len(several), "example": [named[i] for i in pair]}
     return found
 
 

@@ -1,8 +1,9 @@
 """Parquet files and the Hugging Face hub: which columns hold pictures and labels, and which classes there are."""
 
+import importlib.util
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from fitnets.data.decoded import Encoded, Sets
 from fitnets.data.identity import DataError, files_below
 from fitnets.data.parts import TEST, TRAIN, VALIDATION, chosen, part_of
 
+Tables = Mapping[str, Callable[[], Any]]  # by the name of a part; only those that are used are read
 SHARD = re.compile(r"(.*?)-?(\d+)-of-(\d+)$")
 
 
@@ -23,26 +25,28 @@ class Columns:
     image: str | None = None
 
 
-def parquet_tables(root: Path) -> dict[str, Any]:
-    """An Arrow table for each part, by the name that the files give it."""
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise DataError(f"the Parquet files in {root} need pyarrow: pip install 'fitnets[data]'") from error
-    tables = {}
-    for part, files in _parquet_files(root).items():
-        found = []
-        for file in files:
-            try:
-                found.append(pq.read_table(file, partitioning=None))
-            except (pa.ArrowInvalid, OSError) as error:
-                raise DataError(f"{file} is no readable Parquet file ({error}); copy or download it again") from error
+def parquet_tables(root: Path) -> Tables:
+    """What reads the Arrow table of each part, by the name that the files give it."""
+    if not importlib.util.find_spec("pyarrow"):
+        raise DataError(f"the Parquet files in {root} need pyarrow: pip install 'fitnets[data]'")
+    return {part: partial(_read, files, part) for part, files in _parquet_files(root).items()}
+
+
+def _read(files: Sequence[Path], part: str) -> Any:
+    """One Arrow table of a part's files."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    found = []
+    for file in files:
         try:
-            tables[part] = pa.concat_tables(found).replace_schema_metadata(found[0].schema.metadata)
-        except pa.ArrowInvalid as error:
-            raise DataError(f"the {part} files in {root} have different columns ({error}); make them alike") from error
-    return tables
+            found.append(pq.read_table(file, partitioning=None))
+        except (pa.ArrowInvalid, OSError) as error:
+            raise DataError(f"{file} is no readable Parquet file ({error}); copy or download it again") from error
+    try:
+        return pa.concat_tables(found).replace_schema_metadata(found[0].schema.metadata)
+    except pa.ArrowInvalid as error:
+        raise DataError(f"the {part} files in {files[0].parent} have different columns ({error})") from error
 
 
 def _parquet_files(root: Path) -> dict[str, list[Path]]:
@@ -72,8 +76,8 @@ def _parquet_files(root: Path) -> dict[str, list[Path]]:
     return parts
 
 
-def hub_tables(name: str, config: str | None) -> dict[str, Any]:
-    """An Arrow table for each part, with the features (class names) where Parquet files have them."""
+def hub_tables(name: str, config: str | None) -> Tables:
+    """What reads the Arrow table of each part, with the features (class names) where Parquet files have them."""
     try:
         import datasets
     except ImportError as error:
@@ -85,19 +89,23 @@ def hub_tables(name: str, config: str | None) -> dict[str, Any]:
             f"{name} could not be loaded from the hub ({type(error).__name__}: {str(error)[:200]}); with no network "
             "type dataset.path=FOLDER with train-*.parquet and test-*.parquet"
         ) from error
-    tables = {}
-    for part, of_part in loaded.items():
-        for feature_name, feature in of_part.features.items():
-            if isinstance(feature, datasets.Image):
-                of_part = of_part.cast_column(feature_name, datasets.Image(decode=False))
-        features = json.dumps({"info": {"features": of_part.features.to_dict()}})
-        tables[part] = of_part.with_format("arrow")[:].replace_schema_metadata({"huggingface": features})
-    return tables
+    return {part: partial(_from_hub, of_part) for part, of_part in loaded.items()}
 
 
-def from_tables(given: Mapping[str, Any], columns: Columns, test_split: str | None, where: str) -> Sets:
+def _from_hub(of_part: Any) -> Any:
+    import datasets
+
+    for name, feature in of_part.features.items():
+        if isinstance(feature, datasets.Image):
+            of_part = of_part.cast_column(name, datasets.Image(decode=False))
+    features = json.dumps({"info": {"features": of_part.features.to_dict()}})
+    return of_part.with_format("arrow")[:].replace_schema_metadata({"huggingface": features})
+
+
+def from_tables(given: Tables, columns: Columns, test_split: str | None, where: str) -> Sets:
     """Encoded pictures by part, and class names; columns are found by what they hold."""
-    tables, said = chosen(given, test_split, where)
+    used, said = chosen(given, test_split, where)
+    tables = {part: read() for part, read in used.items()}
     schema = tables[TRAIN].schema
     metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
     features = metadata.get("info", {}).get("features", {})

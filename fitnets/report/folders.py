@@ -82,10 +82,8 @@ class Folder:
 
     @property
     def diverged(self) -> bool:
-        """Whether a figure of it, or of a step before it, is not finite."""
-        figures = [*self.result["validation"].values(), *self.result["test"].values()]
-        before = self.parents.get("student")
-        return not all(map(math.isfinite, figures)) or bool(before and before.diverged)
+        """Whether a validation figure of it, or of a step before it, is not finite."""
+        return not all(math.isfinite(figure) for step in self.steps for figure in step.result["validation"].values())
 
     @property
     def search(self) -> "Folder":

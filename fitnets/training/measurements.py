@@ -112,7 +112,7 @@ def pictures_of(stage: Any, media: Path, details: Mapping[str, Any]) -> dict[str
         media.mkdir(exist_ok=True)
         pictures.hint_maps(media / "hint_maps.png", data.images.images[index], white, *maps)
     if details:
-        names, images = data.images.class_names, data.images.test_images
+        names, images = pictures.drawable(data.images.class_names), data.images.test_images
         pictures.of_predictions(media, pictures.Tested(images, white, names, *answers_on_test(stage)), details)
     return {}
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,20 @@ STOPS = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [25
 
 
 @cache
-def font(size: int = 13) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
+def font(size: int = 12) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which has the letters of most names of classes; matplotlib brings it."""
+    found = find_spec("matplotlib")
+    assert found and found.submodule_search_locations
+    return ImageFont.truetype(Path(found.submodule_search_locations[0], "mpl-data/fonts/ttf/DejaVuSans.ttf"), size)
+
+
+def drawable(names: Sequence[str]) -> list[str]:
+    """The names of classes; a class whose letters the font lacks is told by its number."""
+    lacking = bytes(font().getmask("\U0010fffe"))
+    return [
+        f"class {number}" if any(bytes(font().getmask(letter)) == lacking for letter in name) else name
+        for number, name in enumerate(names)
+    ]
 
 
 @dataclass(frozen=True)
@@ -141,7 +154,7 @@ def _strip(path: Path, tiles: list[Image.Image], captions: list[list[str]], head
     width, lines = 124, max(map(len, captions))
     each = TILE + lines * LINE + GAP
     canvas, draw = _canvas(GAP + min(8, len(tiles)) * width, 34 + -(-len(tiles) // 8) * each)
-    draw.text((GAP, 9), heading, INK, font(15))
+    draw.text((GAP, 9), heading, INK, font(14))
     for i, (tile, caption) in enumerate(zip(tiles, captions, strict=True)):
         x, y = GAP + i % 8 * width, 34 + i // 8 * each
         canvas.paste(tile, (x, y))
