@@ -10,7 +10,8 @@ import optuna
 import tune
 
 from fitnets.config import ConfigError
-from tests.conftest import SMALL
+from fitnets.plan import plan
+from tests.conftest import SMALL, composed
 
 SPACE = {"optimizer.lr": ("log", ["1e-4", "1e-2"]), "temperature": ("uniform", ["1", "10"])}
 
@@ -86,7 +87,22 @@ def test_a_hopeless_trial_is_pruned_and_a_broken_one_is_named(tmp_path: Path, mo
     assert tune.tune(SPACE, ["stage=kd", f"runs_dir={tmp_path}", *SMALL], 3, 0, True) == 1
     told = capsys.readouterr().out
     assert "['FAIL', 'PRUNED', 'COMPLETE']" in told and "RuntimeError: no luck" in told
-    assert "pruned: hopeless after epoch 3" in told
+    assert "pruned: epoch 3" in told
+
+
+def test_a_trial_that_diverges_is_pruned(tmp_path: Path, monkeypatch) -> None:
+    """Optuna would take NaN for a failure, and ask for the trial again and again."""
+    config = composed("stage=kd", f"runs_dir={tmp_path}", *SMALL)
+    run = plan(config)[-1]
+    monkeypatch.setattr(tune.door, "run", lambda _, options: options.on_plan([], [[run]], tmp_path))
+    monkeypatch.setattr(tune, "read_result", lambda *_: {"validation": {"accuracy": float("nan")}})
+    with pytest.raises(optuna.TrialPruned, match="validation accuracy % is not finite"):
+        tune.attempt(optuna.create_study().ask(), config, [], False)
+
+
+def test_two_values_never_look_alike() -> None:
+    assert tune.texts_of([0.0012341, 0.0012344, 2.0]) == ["0.0012341", "0.0012344", "2"]
+    assert tune.texts_of([0.1, 0.1]) == ["0.1", "0.1"] and tune.texts_of(["a", "b"]) == ["a", "b"]
 
 
 def test_the_pruner_stops_a_training_that_is_worse_than_the_others() -> None:
