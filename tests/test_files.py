@@ -1,5 +1,6 @@
 """Data sets from files: what is found in them, decoded once, verified, and clear errors for what cannot be read."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from PIL import Image
 from fitnets.data.files import folder, hub
 from fitnets.data.identity import DataError, content, problem_with_path
 from fitnets.data.images import split
+from fitnets.data.inventory import inventory
+from fitnets.data.module import DataModule
 from fitnets.plan import plan
 from tests.conftest import ROOT, composed, faked_folder, faked_images, faked_parquet, go
 
@@ -173,12 +176,33 @@ def test_a_comparison_runs_on_class_folders_and_says_what_they_hold(tmp_path: Pa
         assert found["files"]["formats"] == {"PNG": 121} and found["repeated"]["test in train"]["count"] == 1
 
 
+# Pictures and splits of the real sets, by name, val_split and labels, as the tables in docs/results.md were made
+REAL = {
+    ("mnist", "last", 50): "e02c831c",
+    ("mnist", "balanced", 500): "e5a711b4",
+    ("cifar10", "last", 50): "6a2546e5",
+    ("cifar10", "balanced", 500): "ceca9a04",
+}
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not SHARED.exists(), reason="the shared data are not beside this checkout")
 @pytest.mark.parametrize(("name", "channels", "size", "train"), [("mnist", 1, 28, 60_000), ("cifar10", 3, 32, 50_000)])
 def test_the_real_sets(tmp_path_factory, name: str, channels: int, size: int, train: int) -> None:
-    cache = tmp_path_factory.mktemp("cache")
-    images = hub(str(SHARED / name), 0, str(cache))
-    assert images.images.shape == (train, channels, size, size) and images.test_images.shape[0] == 10_000
-    assert len(images.class_names) == 10 and images.test_labels.bincount().min() >= 892
-    assert images.images.float().mean().item() == pytest.approx({"mnist": 33.3, "cifar10": 120.7}[name], abs=1.5)
+    dataset = composed(f"dataset={name}", f"dataset.path={SHARED / name}")["dataset"]
+    dataset = dataset | {"cache_dir": str(tmp_path_factory.mktemp("cache"))}
+    for val_split, labels in (("last", 50), ("balanced", 500)):
+        data = DataModule(dataset | {"val_split": val_split}, 0, 64, 0, labels=labels)
+        data.setup()
+        images = data.images
+        assert images.images.shape == (train, channels, size, size) and images.test_images.shape[0] == 10_000
+        assert len(images.class_names) == 10 and images.test_labels.bincount().min() >= 892
+        mean = images.images.float().mean().item()
+        assert mean == pytest.approx({"mnist": 33.3, "cifar10": 120.7}[name], abs=1.5)
+        seen = hashlib.sha256()
+        for tensor in (images.images, images.labels, images.test_images, images.test_labels, *data.as_split):
+            seen.update(tensor.numpy().tobytes())
+        seen.update(data.labelled_index.numpy().tobytes())
+        assert seen.hexdigest()[:8] == REAL[name, val_split, labels]
+    found = inventory(images, *data.as_split)
+    assert found["repeated"] == {} and not found["uneven"] and found["notes"] == []
