@@ -23,10 +23,10 @@ from fitnets.data.identity import DataError, content
 from fitnets.data.images import Images, fingerprints, with_test_part
 from fitnets.data.parts import TEST, TRAIN, VALIDATION
 from fitnets.data.pixels import Head, colour_of, head_of, is_grey_colour, levels_of, shown
-from fitnets.fingerprint import file_hash
+from fitnets.fingerprint import code_hash, file_hash
 from fitnets.progress import tracked
 
-FORMAT = 4  # raise it when the decoded tensors change
+CODE = ("fitnets.data.files.folder", "fitnets.data.files.hub")  # when it changes, all is decoded again
 NAMED = 5  # pictures in an error's message
 
 
@@ -65,7 +65,7 @@ class Source:
 def decoded_once(read: Callable[[], Sets], source: Source, test_fraction: float, split_seed: int) -> Images:
     """The pictures of a source, decoded now or before; without a test part, `test_fraction` of them is held out."""
     background = list(colour_of(source.background))
-    decides = [FORMAT, content(source.path), source.size, background, dict(source.choices)]
+    decides = [*map(code_hash, CODE), content(source.path), source.size, background, dict(source.choices)]
     key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
     file = Path(source.cache_dir).expanduser() / f"{Path(source.path).name}-{key}.safetensors"
     file.parent.mkdir(parents=True, exist_ok=True)

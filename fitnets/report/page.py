@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from fitnets.report import on_test, sections
+from fitnets.report import predictions, sections
 from fitnets.report.comparisons import Comparison, comparisons_of
 from fitnets.report.folders import Folder, joined, read, with_ancestors
 from fitnets.report.html import PARTS, TEMPLATES, headline, lineage, made_by, section
@@ -20,9 +20,9 @@ SECTIONS: dict[str, Callable[[Comparison], str]] = {
     "Learning curves": sections.learning,
     "Hint stage": sections.hints,
     "Accuracy against cost": sections.cost,
-    "Calibration": on_test.calibration,
-    "Confusion": on_test.confusion,
-    "Hardest images": on_test.hardest,
+    "Calibration": predictions.calibration,
+    "Confusion": predictions.confusion,
+    "Hardest images": predictions.hardest,
     "Curriculum": sections.curriculum,
 }
 

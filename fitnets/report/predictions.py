@@ -1,4 +1,4 @@
-"""The page's sections on the test part: calibration, confusion, accuracy by class, the hardest images."""
+"""The page's sections on the answers to the test part: calibration, confusion, by class, the hardest images."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
