@@ -109,13 +109,18 @@ def test_variants_of_nothing_are_refused() -> None:
     assert len(problems) == 1 and "nothing to vary" in problems[0]
 
 
-def test_answers_that_half_precision_cannot_hold_are_an_error(small, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("where", ["everywhere", "in the last batch"])
+def test_answers_that_half_precision_cannot_hold_are_an_error(small, where: str, monkeypatch) -> None:
     cfg = small("stage=kd", "answers_dtype=float16")
     go(cfg.at_stage("teacher"))
     run, runs_dir = plan(cfg)[0], Path(cfg["runs_dir"])
     data = make_data(run, {})
     forward = store.FrozenTeacher.forward
-    monkeypatch.setattr(store.FrozenTeacher, "forward", lambda self, x: forward(self, x) + 1e6)
+
+    def too_large(self: store.FrozenTeacher, x: torch.Tensor) -> torch.Tensor:
+        return forward(self, x) + (1e6 if where == "everywhere" or len(x) < store.FILL_BATCH else 0)
+
+    monkeypatch.setattr(store.FrozenTeacher, "forward", too_large)
     with pytest.warns(RuntimeWarning), pytest.raises(ValueError, match="answers_dtype=float32"):
         make_stage(run, data, plan_parents(run, runs_dir), torch.device("cpu"))
     assert not list((runs_dir / ".answers").glob("*.npy")), "nothing half-made is kept"

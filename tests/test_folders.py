@@ -67,6 +67,11 @@ USED = {  # a layout -> its classes, and how many pictures train, validation and
     "pictures deeper in a class": (mixed(("", 4, ("a/x", "a/y", "b"))), "a b", (7, 2, 3)),
     "a class without a picture": (lambda root: [pictures(root, 4), (root / "c").mkdir()], "a b", (4, 2, 2)),
     "a class that test has not": (mixed(("train", 4, ("a", "b", "c")), ("test", 4, ("a", "b"))), "a b c", (9, 3, 8)),
+    "one name in two writings": (
+        mixed(("train", 8, ("\u00e9", "b")), ("test", 4, ("e\u0301", "b"))),
+        "b \u00e9",
+        (12, 4, 8),
+    ),
     "names of any letters": (mixed(("", 4, ("猫", "<b>&'q", "$5"))), "$5 <b>&'q 猫", (6, 3, 3)),
 }
 
@@ -105,6 +110,7 @@ REFUSED = {
     "capitals of a class": (mixed(("train", 4, ("a", "b")), ("test", 4, ("a", "B"))), "that .*train has not: B"),
     "a tiny class": (mixed(("", 9, ("a", "b")), ("", 2, ("rare",))), r"too few pictures of rare \(2\).* so 3"),
     "a tiny class beside test": (mixed(("train", 9, ()), ("train", 1, ("c",)), ("test", 2, ())), r"c \(1\).* so 2"),
+    "a name in two writings": (mixed(("", 4, ("a", "\u00e9", "e\u0301"))), "two folders \u00e9"),
     "a link to nothing": (lambda root: [pictures(root, 4), (root / "c").symlink_to("/nowhere")], "which is not there"),
     "a link in a circle": (lambda root: [pictures(root, 4), (root / "c").symlink_to(root)], "folder that it lies in"),
 }

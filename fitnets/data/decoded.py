@@ -102,11 +102,8 @@ def _decode(file: Path, sets: Sets, source: Source) -> None:
     together = {TRAIN: training} | ({TEST: [sets.parts[TEST]]} if TEST in sets.parts else {})
     counts = {name: sum(len(part.images) for part in parts) for name, parts in together.items()}
     unfinished = file.with_suffix(f".{os.getpid()}.partial")
-    rows, names, failed = (
-        _mapped(unfinished, counts, (1 if grey else 3, *reversed(size))),
-        dict[str, Any](),
-        list[str](),
-    )
+    rows = _mapped(unfinished, counts, (1 if grey else 3, *reversed(size)))
+    names, failed = dict[str, list[str]](), list[str]()
     for name, parts in together.items():
         every = [(part, i) for part in parts for i in range(len(part.images))]
         what = f"decoding {source.path}, {name} part: {len(every):,} pictures"
@@ -114,13 +111,9 @@ def _decode(file: Path, sets: Sets, source: Source) -> None:
             part, i = every[row]
             try:
                 picture = shown(part.images[i](), grey, levels, source.background)
+                rows[name][row] = _resized(picture, size)
             except Exception as error:
                 failed.append(f"{part.name(i)}: {error}")
-                continue
-            if picture.size != size:
-                picture = picture.resize(size, Image.Resampling.BICUBIC)
-            pixels = np.asarray(picture)
-            rows[name][row] = pixels[None] if grey else pixels.transpose(2, 0, 1)
         names[name] = [part.name(i) for part, i in every]
         rows[f"{name}_labels"][:] = [label for part in parts for label in part.labels]
         rows[f"{name}_fingerprints"][:] = fingerprints(torch.from_numpy(rows[name])).numpy()
@@ -133,6 +126,14 @@ def _decode(file: Path, sets: Sets, source: Source) -> None:
     os.replace(unfinished, file)
     unfinished.write_text(json.dumps(about | {"found": _found(sets, heads, levels, source)}))
     os.replace(unfinished, file.with_suffix(".json"))
+
+
+def _resized(picture: Any, size: tuple[int, int]) -> Any:
+    """Pixels (C, H, W) of a picture in L or RGB."""
+    if picture.size != size:
+        picture = picture.resize(size, Image.Resampling.BICUBIC)
+    pixels = np.asarray(picture)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 def _size(sets: Sets, heads: list[Head], source: Source) -> tuple[int, int]:

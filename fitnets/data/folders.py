@@ -1,6 +1,7 @@
 """Class folders: which layout they have, which files are pictures, and what is left out."""
 
 import os
+import unicodedata
 from collections import Counter
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ class Folder:
 
     def __init__(self, path: Path):
         self.path = path
-        self.name = path.name
+        self.name = unicodedata.normalize("NFC", path.name)  # as macOS writes an é, and as others do
 
     @cached_property
     def pictures(self) -> list[Path]:
@@ -110,6 +111,9 @@ def _classes(used: dict[str, Folder]) -> tuple[str, ...]:
     inside = [f"{kind.name}/{sub.name}" for kind in train.folders for sub in kind.folders if part_of(sub.name)]
     if len(inside) > 1:
         raise DataError(f"{train.path} has parts in its class folders ({', '.join(inside[:4])}); {LAYOUT}")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"{train.path} has two folders {twice}, written with different characters: join them")
     if len(names) < 2:
         only = train.folders[0]
         inner = f"; its folders {', '.join(sub.name for sub in only.folders[:4])} may be what is meant: type "

@@ -116,11 +116,11 @@ def _fill(file: Path, teacher: FrozenTeacher, data: Any, samples: Tensor, about:
             shape = (len(ids), *answer.shape[1:])
             stored = np.lib.format.open_memmap(partial, "w+", np.dtype(about["dtype"]), shape)
         stored[batch] = answer
-    if not np.isfinite(stored[:FILL_BATCH]).all():
-        raise ValueError(
-            f"the teacher's answers do not fit into {about['dtype']} (infinite or NaN): type answers_dtype=float32, or "
-            "look at the teacher's own accuracy"
-        )
+        if not np.isfinite(stored[batch]).all():
+            raise ValueError(
+                f"the teacher's answers do not fit into {about['dtype']} (infinite or NaN): type answers_dtype=float32, "
+                "or look at the teacher's own accuracy"
+            )
     stored.flush()
     about = {"shape": list(stored.shape), "seconds": round(time.monotonic() - started, 3)} | about
     del stored
