@@ -118,8 +118,8 @@ def _fill(file: Path, teacher: FrozenTeacher, data: Any, samples: Tensor, about:
         stored[batch] = answer
         if not np.isfinite(stored[batch]).all():
             raise ValueError(
-                f"the teacher's answers do not fit into {about['dtype']} (infinite or NaN): type answers_dtype=float32, "
-                "or look at the teacher's own accuracy"
+                f"the teacher's answers do not fit into {about['dtype']} (infinite or NaN): type "
+                "answers_dtype=float32, or look at the teacher's own accuracy"
             )
     stored.flush()
     about = {"shape": list(stored.shape), "seconds": round(time.monotonic() - started, 3)} | about
