@@ -104,8 +104,9 @@ REFUSED = {  # what train and test hold -> why they are refused
     "a picture without bytes": (
         pa.table({"image": pa.array([{"bytes": None, "path": "x.png"}] * N, STRUCT), "label": CODES}),
         None,
-        "image 0 of the train part: it is empty",
+        "image 0 of the train part: it holds no bytes",
     ),
+    "no rows": (table(CODES), table(pa.array([], pa.int64())), "the test part has no rows"),
     "one class": (table([1] * N), None, "one class, 1"),
 }
 

@@ -164,6 +164,8 @@ def _column_names(schema: Any, columns: Columns, features: Mapping[str, Any]) ->
 def _labels(column: Any, name: str, part: str, tables: Mapping[str, Any]) -> list[Any]:
     """A part's labels as Python's own strings, whole numbers or booleans. Raises DataError for other things."""
     values = column.to_pylist()
+    if not values:
+        raise DataError(f"the {part} part has no rows")
     if strange := [value for value in values if value is not None and not isinstance(value, str | int | float)]:
         raise DataError(f"column {name} holds {strange[0]!r} ({column.type}), no class: type dataset.label_column=NAME")
     values = [int(value) if isinstance(value, float) and value.is_integer() else value for value in values]
@@ -211,4 +213,6 @@ def _classes(
 
 
 def _bytes(images: Any, i: int) -> bytes:
-    return images[i].as_py() or b""
+    if (encoded := images[i].as_py()) is None:
+        raise ValueError("it holds no bytes, a path at most")
+    return encoded
