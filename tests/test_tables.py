@@ -115,7 +115,7 @@ REFUSED = {  # what train and test hold -> why they are refused
 def test_tables_that_are_refused_by_name(kind: str, tmp_path: Path) -> None:
     train, test, why = REFUSED[kind]
     with pytest.raises(DataError, match=why):
-        read(written(tmp_path / "d", train=train, **({"test": test} if test else {})))
+        read(written(tmp_path / "d", train=train, **({} if test is None else {"test": test})))
 
 
 @pytest.mark.parametrize(("test_split", "expected"), [("validation", 4), ("none", 3)])
