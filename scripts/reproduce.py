@@ -41,7 +41,7 @@ from fitnets.report.folders import with_ancestors  # noqa: E402
 from fitnets.report.page import made_with, write_page  # noqa: E402
 from fitnets.report.plots import mean_line  # noqa: E402
 from fitnets.report.rows import Mean, Row, baseline_of  # noqa: E402
-from fitnets.report.table import Entry, Table, rows_of, teachers_of  # noqa: E402
+from fitnets.report.table import Entry, Table, rows_of, teachers_of, where_diverged  # noqa: E402
 from fitnets.report.terminal import trust_text  # noqa: E402
 from fitnets.store import folder_of, status  # noqa: E402
 from fitnets.tracking.wandb import sync_command  # noqa: E402
@@ -238,7 +238,7 @@ def write(options: argparse.Namespace, found: Sequence[Condition]) -> None:
     out, rows = options.out / options.table, [row for condition in found for row in condition.rows]
     machines = made_with(with_ancestors(run for row in rows for run in row.runs))
     notes = f"{NOTES[options.file['columns']]}\n\n{machines}"
-    table = Table(options.table, notes, columns(options, found), rows)
+    table = Table(options.table, notes, [*columns(options, found), *where_diverged(rows)], rows)
     out.with_suffix(".md").write_text(table.markdown(command(options)))
     table.write_csv(out.with_suffix(".csv"), [f"command: {command(options)}", machines])
     plot(options, rows, out.with_suffix(".png"))

@@ -1,8 +1,11 @@
 """scripts/reproduce.py: the paper's tables through the store, resumable, budgets told."""
 
 import csv
+import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import reproduce
@@ -50,8 +53,25 @@ def test_a_table_from_nothing_stopped_and_gone_on_with(typed: list[str], tmp_pat
     assert {row["paper_error"] for row in rows} == {"0.55", "1.9", "0.65", "0.51"}
     for recipe in ("paper", "modern"):
         assert len({row["updates"] for row in rows if row["recipe"] == recipe}) == 1, "equal updates"
+    for row in rows[1:]:  # computed again from the run folders
+        errors = [100 - 100 * run["test"]["accuracy"] for run in students(tmp_path / "runs", row)]
+        assert len(errors) == 2
+        assert float(row["error_mean"]) == pytest.approx(np.mean(errors))
+        assert float(row["error_sd"]) == pytest.approx(np.std(errors, ddof=1))
     assert (tmp_path / "out" / "mnist.png").stat().st_size > 5000
     assert "2/60" in (tmp_path / "out" / "mnist.md").read_text()
+
+
+def students(runs_dir: Path, row: dict[str, str]) -> list[dict[str, Any]]:
+    """result.json of the tested students of a row's arm and recipe, which are told apart by their optimizer."""
+    optimizer = {"paper": "fitnets.stages.optimizers.RMSPropFloor", "modern": "torch.optim.AdamW"}[row["recipe"]]
+    found = []
+    for path in runs_dir.glob("*/result.json"):
+        result, config = json.loads(path.read_text()), yaml.safe_load((path.parent / "config.yaml").read_text())
+        tested = result["student"] and result["tested"] and result["arm"] == row["arm"]
+        if tested and config["recipe"]["optimizer"]["_target_"] == optimizer:
+            found.append(result)
+    return found
 
 
 @pytest.mark.slow
