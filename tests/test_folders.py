@@ -1,5 +1,6 @@
 """Class folders as people have them: a row for each layout, with the classes and parts that come out, or why not."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,16 @@ USED = {  # a layout -> its classes, and how many pictures train, validation and
     "training and testing": (parts("training", "testing"), "a b", (12, 4, 8)),
     "capitals": (parts("Train", "VALID", "Test"), "a b", (16, 8, 8)),
     "train and val": (parts("train", "val"), "a b", (12, 8, 4)),
+    "training_set and test_set": (parts("training_set", "test_set"), "a b", (12, 4, 8)),
+    "seg_train and seg_test": (
+        mixed(("seg_train", 8, ()), ("seg_test", 4, ()), ("pred", 3, ("x",))),
+        "a b",
+        (12, 4, 8),
+    ),
+    "train2017 and val2017": (parts("train2017", "val2017"), "a b", (12, 8, 4)),
+    "Train Images": (parts("Train Images", "Test Images"), "a b", (12, 4, 8)),
+    "an old part beside": (parts("train", "train_old", "test"), "a b", (12, 4, 8)),
+    "patients in class folders": (mixed(("", 4, ("a/x", "a/y", "b/z", "b/w"))), "a b", (9, 3, 4)),
     "train alone": (parts("train"), "a b", (9, 3, 4)),
     "a class named train": (mixed(("", 4, ("bus", "train"))), "bus train", (4, 2, 2)),
     "a class named test": (mixed(("", 4, ("control", "test"))), "control test", (4, 2, 2)),
@@ -97,12 +108,32 @@ REFUSED = {
     "and inside train": (mixed(("train/flowers", 4, ())), r"type dataset\.path=.*train/flowers"),
     "parts in class folders": (
         mixed(("a", 4, ("train", "test")), ("b", 4, ("train", "test"))),
-        "parts in its class fol",
+        r"each of the folders a, b in .* holds test, train",
     ),
     "train without class folders": (lambda root: flat(root, "train", "test"), "outside of class folders"),
     "test without class folders": (
         lambda root: [pictures(root / "train", 4), flat(root, "test")],
-        r"test holds 3 pictures outside.*type dataset\.test_split=none",
+        r"test holds pictures outside .*\(3, as 0\.png\).*type dataset\.test_split=none",
+    ),
+    "two words for parts, with classes": (
+        mixed(*((name, 4, ()) for name in ("tr", "te"))),
+        "folders te, tr in .* holds a, b",
+    ),
+    "folds": (mixed(*((f"fold{i}", 4, ()) for i in range(3))), "so it is not clear which are the classes"),
+    "masks": (mixed(*((name, 4, ("images", "masks")) for name in "ab")), "holds images, masks"),
+    "a part twice": (mixed(("train/train", 8, ()), ("test/test", 4, ())), "move them up, in each part"),
+    "one level too many above parts": (
+        mixed(("data/train", 4, ()), ("data/test", 4, ())),
+        r"type dataset\.path=.*/data$",
+    ),
+    "a stray picture in a part": (
+        lambda root: [pictures(root / "train", 4), pictures(root, 1, "train")],
+        r"outside of class folders \(1, as 0\.png\)",
+    ),
+    "a pipe": (lambda root: [pictures(root, 4), os.mkfifo(root / "a" / "pipe")], "neither a file nor a folder"),
+    "a name in another encoding": (
+        lambda root: [pictures(root, 4), os.rename(bytes(root / "a"), bytes(root) + b"/caf\xe9")],
+        r"not in UTF-8, 'caf\\udce9': rename it",
     ),
     "test without train": (parts("test"), "has no train part; it has: test"),
     "two trains": (parts("train", "training"), "train and training, which both mean train"),

@@ -74,6 +74,18 @@ def test_whole_decimals_are_labels_where_they_are_named(tmp_path: Path) -> None:
     assert read(root, label_column="label").class_names == ("0", "1", "2")
 
 
+def test_numbers_mean_what_their_own_file_says(tmp_path: Path) -> None:
+    train, test = table(CODES, 0, ["x", "y", "z"]), table(CODES, N, ["z", "y", "x"])
+    images = read(written(tmp_path / "d", train=train, test=test))
+    assert images.class_names == ("x", "y", "z") and images.labels.tolist() == CODES
+    assert images.test_labels.tolist() == [2 - code for code in CODES]
+    words = read(written(tmp_path / "e", train=train, test=table(["xyz"[code] for code in CODES], N)))
+    assert words.test_labels.tolist() == CODES, "or by the names themselves"
+    with pytest.raises(DataError, match="names its classes otherwise than train-00000-of-00002"):
+        names = ("train-00000-of-00002.parquet", "train-00001-of-00002.parquet")
+        read(written(tmp_path / "f", **dict(zip(names, (train, test), strict=True))))
+
+
 def test_classes_that_the_file_names(tmp_path: Path) -> None:
     root = written(tmp_path / "d", train=table(CODES, names=["x", "y", "z", "never"]))
     images = read(root)
@@ -92,8 +104,32 @@ REFUSED = {  # what train and test hold -> why they are refused
     "some -1, with names": (table([*CODES[:-1], -1], 0, ["x", "y", "z"]), None, r"outside 0\.\.2.*-1 stands for no"),
     "beyond the names": (table(CODES, 0, ["x", "y"]), None, r"outside 0\.\.1"),
     "another class in test": (table(CODES), table([7] * N, N), "labels that train has not: 7; train has: 0, 1, 2"),
-    "measurements": (table(HALF), None, "need one column of images and one of labels"),
-    "lists": (table([[1, 2]] * N), None, "need one column of images and one of labels"),
+    "measurements": (table(HALF), None, "column label holds 0.5, a measurement"),
+    "lists": (table([[1, 2]] * N), None, r"column label holds '\[1, 2\]' .*no class"),
+    "no column of labels": (
+        table(CODES).rename_columns(["image", "x"]).drop(["x"]),
+        None,
+        "0 columns could hold the labels",
+    ),
+    "a label beside others": (table(HALF, patient=pa.array(CODES)), None, "one of: patient, label"),
+    "empty words": (table([*WORDS[:-1], ""]), None, r"without a label \(1 of train\)"),
+    "a hidden test of words": (table(WORDS), table([""] * N, N), r"test part are hidden.*test_split=none"),
+    "words and numbers": (
+        table([str(code) for code in CODES]),
+        table(CODES, N),
+        "has not: 0, 1, 2; train has: '0', '1', '2'",
+    ),
+    "two names alike": (table(CODES, 0, ["dog", "dog", "cat"]), None, "names two classes alike.*'dog', 'dog', 'cat'"),
+    "another name in test": (
+        table(CODES, 0, ["x", "y", "z"]),
+        table(CODES, N, ["x", "y", "w"]),
+        "has not: 'w'; train has: 'x', 'y', 'z'",
+    ),
+    "damaged metadata": (
+        table(CODES).replace_schema_metadata({"huggingface": "{x"}),
+        None,
+        "metadata .*cannot be read",
+    ),
     "two labels": (
         table(CODES, coarse=pa.array(CODES)),
         None,
@@ -156,6 +192,16 @@ FILES = {  # names of a part's files -> what comes out (train, test), or why not
     "capitals": (["Train.parquet", "TEST.parquet"], (12, 12)),
     "a shard is missing": (["train-00000-of-00003.parquet", "train-00002-of-00003.parquet"], "lacks 1 of the 3 train"),
     "two configs": (["fine/train-00000-of-00001.parquet", "coarse/train-00000-of-00001.parquet"], "type dataset.path="),
+    "parts of two configs": (["fine/train.parquet", "coarse/test.parquet"], r"coarse .test\.parquet., fine .train"),
+    "a part of an older set": (["train.parquet", "old/test.parquet"], r"in several folders, \. .train"),
+    "the word at the end": (["cifar10-train.parquet", "cifar10-test.parquet"], (12, 12)),
+    "hive folders": (["split=train/0.parquet", "split=test/0.parquet"], (12, 12)),
+    "with a hash": ([f"data/{part}-00000-of-00001-7f2ab1234cd56789.parquet" for part in ("train", "test")], (12, 12)),
+    "a shard with a hash is missing": (["train-00000-of-00002-7f2ab1234cd56789.parquet"], "lacks 1 of the 2 train"),
+    "shards of two sets": (["train-00000-of-00001.parquet", "train-00000-of-00002.parquet"], "of several sets"),
+    "numbered files": (["train_1.parquet", "train_2.parquet"], (19, 5)),
+    "an old file beside": (["train.parquet", "train_old.parquet"], (9, 3)),
+    "files that say nothing": (["x.parquet", "y.parquet"], "has no train part; it has: x, y"),
     "no train": (["test-00000-of-00001.parquet"], "has no train part; it has: test"),
 }
 

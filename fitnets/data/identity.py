@@ -51,6 +51,10 @@ def entries(folder: Path) -> list[Path]:
     for path in found:
         if path.is_symlink() and not path.exists():
             raise DataError(f"{path} is a link to {os.readlink(path)}, which is not there: restore it, or remove it")
+        if not (path.is_file() or path.is_dir()):
+            raise DataError(f"{path} is neither a file nor a folder: remove it")
+        if not path.name.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in path.name):
+            raise DataError(f"a name in {folder} is not in UTF-8, {path.name!a}: rename it")
     return found
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from fitnets.data.decoded import Encoded, Sets
 from fitnets.data.identity import DataError, files_below
-from fitnets.data.parts import TEST, TRAIN, VALIDATION, chosen, part_of
+from fitnets.data.parts import TEST, TRAIN, VALIDATION, chosen, part_in
 
 Tables = Mapping[str, Callable[[], Any]]  # by the name of a part; only those that are used are read
-SHARD = re.compile(r"(.*?)-?(\d+)-of-(\d+)$")
+SHARD = re.compile(r"(.*?)-?(\d+)-of-(\d+)(?:-[0-9a-f]+)?$")  # the hub used to write a hash at the end
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,22 @@ def _read(files: Sequence[Path], part: str) -> Any:
             found.append(pq.read_table(file, partitioning=None))
         except (pa.ArrowInvalid, OSError) as error:
             raise DataError(f"{file} is no readable Parquet file ({error}); copy or download it again") from error
+        if names_of(found[-1], str(file)) != names_of(found[0], str(files[0])):
+            raise DataError(f"{file} names its classes otherwise than {files[0].name}: make them alike")
     try:
         return pa.concat_tables(found).replace_schema_metadata(found[0].schema.metadata)
     except pa.ArrowInvalid as error:
         raise DataError(f"the {part} files in {files[0].parent} have different columns ({error})") from error
+
+
+def names_of(table: Any, where: str) -> dict[str, list[str]]:
+    """The names of classes that a table gives for its columns, as sets on the hub do."""
+    try:
+        metadata = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = metadata.get("info", {}).get("features", {})
+        return {name: feature["names"] for name, feature in features.items() if (feature or {}).get("names")}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise DataError(f"{where} has metadata of Hugging Face's that cannot be read ({error})") from error
 
 
 def _parquet_files(root: Path) -> dict[str, list[Path]]:
@@ -56,24 +68,33 @@ def _parquet_files(root: Path) -> dict[str, list[Path]]:
         found = ", ".join(sorted(f.name for f in root.iterdir())[:8]) or "nothing"
         raise DataError(f"{root} holds no train-*.parquet (found: {found}); type dataset.path=FOLDER with them")
     parts: dict[str, list[Path]] = {}
+    places = dict[str, list[str]]()  # folders that are no part's, with the files in them
     for file in every:
-        shard = SHARD.match(file.stem)
-        name = (shard[1] if shard else file.stem) or file.stem
-        folders = [folder for folder in file.relative_to(root).parts[:-1] if part_of(folder)]
-        word = re.split(r"[^A-Za-z]+", name)[0]
-        parts.setdefault(word if part_of(word) else folders[-1] if folders else name, []).append(file)
-    if not any(map(part_of, parts)):  # files without a word for a part are all to train on
-        parts = {TRAIN: every}
+        folders = list(file.relative_to(root).parts[:-1])
+        of_folder = next((folder for folder in reversed(folders) if part_in(folder)), None)
+        name = _without_number(file.stem)
+        parts.setdefault(name if part_in(name) or of_folder is None else of_folder, []).append(file)
+        places.setdefault("/".join(folder for folder in folders if folder != of_folder), []).append(file.name)
+    if len(places) > 1:
+        listed = ", ".join(f"{place or '.'} ({files[0]})" for place, files in sorted(places.items()))
+        raise DataError(f"{root} has Parquet files in several folders, {listed}: type dataset.path={root}/FOLDER")
+    if not any(map(part_in, parts)) and len(parts) == 1:  # files without a word for a part are all to train on
+        return {TRAIN: every}
     for part, files in parts.items():
-        folders = sorted({str(file.parent.relative_to(root)) for file in files})
-        if len(folders) > 1:
-            raise DataError(f"{root} has {part} files in {', '.join(folders)}: type dataset.path={root}/FOLDER")
         shards = [shard for file in files if (shard := SHARD.match(file.stem))]
+        if len({shard[3] for shard in shards}) > 1:
+            raise DataError(f"{root} has {part} files of several sets, {files[0].name} and {files[-1].name}: keep one")
         missing = sorted(set(range(int(shards[0][3]))) - {int(shard[2]) for shard in shards}) if shards else []
         if missing:
             count = f"{len(missing)} of the {int(shards[0][3])} {part} files"
             raise DataError(f"{root} lacks {count}, as number {missing[0]:05d}: copy or download them all")
     return parts
+
+
+def _without_number(stem: str) -> str:
+    """A file's name without what counts it: train of train-00000-of-00002 and of train_1."""
+    shard = SHARD.match(stem)
+    return shard[1] if shard else re.sub(r"[-_. ]*\d+$", "", stem)
 
 
 def hub_tables(name: str, config: str | None) -> Tables:
@@ -106,34 +127,32 @@ def from_tables(given: Tables, columns: Columns, test_split: str | None, where: 
     """Encoded pictures by part, and class names; columns are found by what they hold."""
     used, said = chosen(given, test_split, where)
     tables = {part: read() for part, read in used.items()}
-    schema = tables[TRAIN].schema
-    metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    features = metadata.get("info", {}).get("features", {})
-    image_name, label_name = _column_names(schema, columns, features)
+    schema, named = tables[TRAIN].schema, {part: names_of(table, where) for part, table in tables.items()}
+    image_name, label_name = _column_names(schema, columns, list(named[TRAIN]))
     for part, table in tables.items():
         for name in (image_name, label_name):
             if name not in table.column_names:
                 raise DataError(f"the {part} part has no column {name}; it has: {', '.join(table.column_names)}")
     if len(schema) > 2:
         said.append(f"columns {image_name} and {label_name} of {', '.join(schema.names)}")
-    values = {part: _labels(table.column(label_name), label_name, part, tables) for part, table in tables.items()}
-    names, numbers, unused = _classes(values, features.get(label_name, {}).get("names"), label_name)
-    if len(names) < 2:
-        raise DataError(f"column {label_name} has one class, {names[0]}, and a classifier needs two or more")
+    of_train, labels = named[TRAIN].get(label_name), dict[str, list[Any]]()
+    for part, table in tables.items():
+        values = _labels(table.column(label_name), label_name, part, tables)
+        labels[part] = _named(values, named[part].get(label_name, of_train), label_name)
+    classes, unused = _classes(labels, of_train, label_name)
     said += [f"classes without a picture: {', '.join(unused)}"] if unused else []
+    number = {name: i for i, name in enumerate(classes)}
     sets = {}
     for part, table in tables.items():
         images = table.column(image_name).combine_chunks()
         if hasattr(images, "field"):  # {bytes, path}
             images = images.field("bytes")
         encoded = [partial(_bytes, images, i) for i in range(len(images))]
-        sets[part] = Encoded(
-            encoded, [numbers[value] for value in values[part]], f"image {{}} of the {part} part".format
-        )
-    return Sets(sets, names, said)
+        sets[part] = Encoded(encoded, [number[name] for name in labels[part]], f"image {{}} of the {part} part".format)
+    return Sets(sets, tuple(map(str, classes)), said)
 
 
-def _column_names(schema: Any, columns: Columns, features: Mapping[str, Any]) -> tuple[str, str]:
+def _column_names(schema: Any, columns: Columns, with_names: Sequence[str]) -> tuple[str, str]:
     """The columns of pictures and of labels: as the config names them, else by their types."""
     import pyarrow as pa
 
@@ -142,13 +161,15 @@ def _column_names(schema: Any, columns: Columns, features: Mapping[str, Any]) ->
     words = (types.is_string, types.is_large_string, types.is_string_view)
     numbered = (types.is_integer, types.is_boolean, types.is_dictionary)
     structs = [f.name for f in schema if types.is_struct(f.type) and f.type.get_field_index("bytes") >= 0]
-    images = structs or [f.name for f in schema if any(is_kind(f.type) for is_kind in binary)]
+    of_bytes = [f.name for f in schema if any(is_kind(f.type) for is_kind in binary)]
     labels = [f.name for f in schema if any(is_kind(f.type) for is_kind in (*words, *numbered))]
-    of_classes = [name for name in labels if "names" in (features.get(name) or {})]
+    of_classes = [name for name in labels if name in with_names]
+    usual = [name for name in schema.names if name.lower() in ("label", "labels")]  # of whatever type
+    guesses = {"image": structs or of_bytes, "label": of_classes or list(dict.fromkeys([*labels, *usual]))}
+    allowed = {"image": [*structs, *of_bytes], "label": [n for n in schema.names if n not in (*structs, *of_bytes)]}
     found = []
-    for key, given, possible in (("image", columns.image, images), ("label", columns.label, of_classes or labels)):
-        if given is not None:
-            possible = [name for name in schema.names if name == given]
+    for key, given in (("image", columns.image), ("label", columns.label)):
+        possible = guesses[key] if given is None else [name for name in allowed[key] if name == given]
         if len(possible) != 1:
             listed = ", ".join(f"{f.name} ({f.type})" for f in schema)
             which = f"dataset.{key}_column is {given!r}" if given else f"{len(possible)} columns could hold the {key}s"
@@ -167,11 +188,12 @@ def _labels(column: Any, name: str, part: str, tables: Mapping[str, Any]) -> lis
     if not values:
         raise DataError(f"the {part} part has no rows")
     if strange := [value for value in values if value is not None and not isinstance(value, str | int | float)]:
-        raise DataError(f"column {name} holds {strange[0]!r} ({column.type}), no class: type dataset.label_column=NAME")
+        what = f"{str(strange[0])[:40]!r} ({column.type})"
+        raise DataError(f"column {name} holds {what}, no class: type dataset.label_column=NAME of another one")
     values = [int(value) if isinstance(value, float) and value.is_integer() else value for value in values]
     if strange := [value for value in values if isinstance(value, float) and value == value]:
         raise DataError(f"column {name} holds {strange[0]!r}, a measurement: type dataset.label_column=NAME of classes")
-    missing = sum(value is None or value != value for value in values)
+    missing = sum(value is None or value != value or not str(value).strip() for value in values)
     if missing == len(values) or set(values) == {-1}:
         raise _hidden(name, part, tables)
     if missing:
@@ -186,30 +208,37 @@ def _hidden(name: str, part: str, tables: Mapping[str, Any]) -> DataError:
     return DataError(f"the labels of the {part} part are hidden (column {name}): {hint}")
 
 
-def _classes(
-    values: Mapping[str, list[Any]], named: Sequence[str] | None, name: str
-) -> tuple[tuple[str, ...], dict[Any, int], list[str]]:
-    """The classes' names, the number of each label, and named classes that have no picture."""
-    train = set(values[TRAIN])
-    if named and not any(isinstance(value, str) for value in train):
-        every = {value for of_part in values.values() for value in of_part}
-        if outside := sorted(value for value in every if not 0 <= value < len(named)):
-            without = " (-1 stands for no label: take those rows away)" if -1 in outside else ""
-            raise DataError(
-                f"column {name} has labels outside 0..{len(named) - 1}, the classes that the file names: "
-                f"{outside[:5]}{without}"
-            )
-        title = dict(enumerate(map(str, named)))
-    else:
-        if -1 in train and len(train) > 2:
-            raise DataError(f"column {name} has rows of train with -1, which stands for no label: take them away")
-        title = {value: str(value) for value in sorted(train, key=lambda value: (isinstance(value, str), value))}
-    for part, of_part in values.items():
-        if strange := [title.get(value, str(value)) for value in dict.fromkeys(of_part) if value not in train]:
-            known = ", ".join(title[value] for value in title if value in train)
-            raise DataError(f"the {part} part has labels that train has not: {', '.join(strange)}; train has: {known}")
-    numbers = {value: number for number, value in enumerate(value for value in title if value in train)}
-    return tuple(title[value] for value in numbers), numbers, [title[v] for v in title if v not in train]
+def _named(values: list[Any], names: Sequence[str] | None, column: str) -> list[Any]:
+    """The labels, numbers replaced by the names that their own file gives. Raises DataError for one without."""
+    if not names or any(isinstance(value, str) for value in values):
+        return values
+    if len(set(names)) < len(names) or not all(map(str.strip, names)):
+        raise DataError(
+            f"column {column} names two classes alike, or one not at all: {', '.join(map(repr, names[:9]))}"
+        )
+    if outside := sorted({value for value in values if not 0 <= value < len(names)}):
+        missing = " (-1 stands for no label: take those rows away)" if -1 in outside else ""
+        raise DataError(
+            f"column {column} has labels outside 0..{len(names) - 1}, the classes that the file names: "
+            f"{outside[:5]}{missing}"
+        )
+    return [names[value] for value in values]
+
+
+def _classes(labels: Mapping[str, list[Any]], names: Sequence[str] | None, column: str) -> tuple[list[Any], list[str]]:
+    """The classes in order, which are those of train, and named ones that have no picture."""
+    train = set(labels[TRAIN])
+    if -1 in train and len(train) > 2:
+        raise DataError(f"column {column} has rows of train with -1, which stands for no label: take them away")
+    for part, of_part in labels.items():
+        if strange := [value for value in dict.fromkeys(of_part) if value not in train]:
+            words = (", ".join(map(repr, sorted(found, key=str)[:10])) for found in (strange, train))
+            raise DataError("the {} part has labels that train has not: {}; train has: {}".format(part, *words))
+    if len(train) < 2:
+        raise DataError(f"column {column} has one class, {train.pop()}, and a classifier needs two or more")
+    if names and train <= set(names):
+        return [name for name in names if name in train], [name for name in names if name not in train]
+    return sorted(train, key=lambda value: (isinstance(value, str), value)), []
 
 
 def _bytes(images: Any, i: int) -> bytes:
