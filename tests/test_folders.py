@@ -231,6 +231,17 @@ def test_the_same_picture_in_two_parts_is_said(tmp_path: Path) -> None:
     assert found_in(tmp_path / "clean")["repeated"] == {}
 
 
+def test_what_may_be_a_mistake_is_noted(tmp_path: Path) -> None:
+    pictures(tmp_path / "d", 4, "Cat", "cat", "dog")
+    assert "NOTE: classes whose names differ in case or blanks alone: 'Cat', 'cat'" in found_in(tmp_path / "d")["lines"]
+    for i in range(8):
+        for name in ("a", "b"):
+            (tmp_path / "dark" / name).mkdir(parents=True, exist_ok=True)
+            values = np.random.default_rng(next(_seeds)).integers(0, 12, (6, 6), np.uint8)
+            Image.fromarray(values).save(tmp_path / "dark" / name / f"{i}.png")
+    assert "NOTE: pictures are nearly of one brightness: 99 % of their" in found_in(tmp_path / "dark")["lines"]
+
+
 def test_what_was_found_is_said_in_two_lines(tmp_path: Path) -> None:
     pictures(tmp_path / "d", 10)
     Image.fromarray(np.arange(36, dtype=np.uint16).reshape(6, 6) * 1000).save(tmp_path / "d/a/0.png")
@@ -239,5 +250,5 @@ def test_what_was_found_is_said_in_two_lines(tmp_path: Path) -> None:
     assert lines == [
         "Data: folder, 2 classes, 11 + 4 + 5 pictures (train + validation + test), 6x6 grey",
         "      by class: a 10, b 10; PNG 20; modes L 18, I;16 1, LA 1; sizes 6x6 to 9x7; values 0 to 65535 become 0 to "
-        "255; 1 with transparency, on white; the test part is drawn from train",
+        "255; 1 that may be transparent, on white; drawn from train: validation, test",
     ]

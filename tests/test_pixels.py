@@ -1,12 +1,14 @@
 """A picture is trained on as a viewer shows it: a row for each kind of picture, with the values that must come out."""
 
 import io
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from fitnets.data import pixels
 from fitnets.data.files import folder
@@ -69,7 +71,40 @@ UPRIGHT = {  # by EXIF orientation
     7: GREY[::-1, ::-1].T,
     8: GREY.T[::-1],
 }
+
+
+def png(depth: int, colour: int, rows: list[bytes], width: int, transparent: bytes = b"") -> bytes:
+    """A PNG written by hand, of kinds that Pillow reads and does not write."""
+    head = struct.pack(">IIBBBBB", width, len(rows), depth, colour, 0, 0, 0)
+    data = zlib.compress(b"".join(b"\0" + row for row in rows))
+    chunks = [(b"IHDR", head), *([(b"tRNS", transparent)] if transparent else []), (b"IDAT", data), (b"IEND", b"")]
+    file = b"\x89PNG\r\n\x1a\n"
+    for kind, body in chunks:
+        file += struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    return file
+
+
+def tiff(values: Any, **tags: int) -> bytes:
+    """A TIFF with some of its tags changed."""
+    names = {"photometric": 262, "sample_format": 339}
+    info = TiffImagePlugin.ImageFileDirectory_v2()
+    for name, value in tags.items():
+        info[names[name]] = value
+    written = encoded(Image.fromarray(np.asarray(values)), "TIFF", tiffinfo=info)
+    for name, value in tags.items():  # Pillow writes some as it thinks best
+        for other in (1, 2, 3):
+            entry = struct.pack("<HHI", names[name], 3, 1)
+            written = written.replace(entry + struct.pack("<I", other), entry + struct.pack("<I", value))
+    return written
+
+
+DEEP_KEY = struct.pack(">HHH", 0, 1000, 65535)
 SHOWN = {  # a picture -> its values
+    "16 bits, one value transparent": (png(16, 0, [DEEP_KEY], 3, struct.pack(">H", 1000)), [[0, 255, 255]]),
+    "2 bits, one value transparent": (png(2, 0, [bytes([0b00011011])], 4, struct.pack(">H", 1)), [[0, 255, 170, 255]]),
+    "4 bits, one value transparent": (png(4, 0, [bytes([0x0F])], 2, struct.pack(">H", 0)), [[255, 255]]),
+    "16 bits, white is zero": (tiff(np.array([[0, 65535]], np.uint16), photometric=0), [[255, 0]]),
+    "32 bits without a sign": (tiff(np.array([[0, -1]], np.int32), sample_format=1), [[0, 255]]),
     "8 bits": (encoded(Image.fromarray(GREY)), GREY.tolist()),
     "1 bit": (encoded(Image.fromarray(GREY > 120)), [[0, 0, 0], [255, 255, 255]]),
     "colour": (encoded(Image.fromarray(RED)), RED.tolist()),
@@ -135,6 +170,7 @@ def test_one_rule_for_all_deep_pictures_of_a_set() -> None:
 
 WHOLE = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40), np.uint8)))
 REFUSED = {
+    "signed bytes": (tiff(np.array([[0, 200]], np.uint8), sample_format=2), "8 bits are signed"),
     "truncated": (WHOLE[: len(WHOLE) // 2], "truncated"),
     "empty": (b"", "it is empty"),
     "text": (b"hello, I am no picture", "no picture that Pillow reads"),

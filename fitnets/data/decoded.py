@@ -122,10 +122,18 @@ def _decode(file: Path, sets: Sets, source: Source) -> None:
     if failed:
         unfinished.unlink()
         raise _unreadable(failed, source)
+    used = _values_used(rows[TRAIN])
     about = {"sha256": file_hash(unfinished), "class_names": sets.class_names, "names": {TEST: []} | names}
     os.replace(unfinished, file)
-    unfinished.write_text(json.dumps(about | {"found": _found(sets, heads, levels, source)}))
+    unfinished.write_text(json.dumps(about | {"found": _found(sets, heads, levels, source) | {"values": used}}))
     os.replace(unfinished, file.with_suffix(".json"))
+
+
+def _values_used(rows: Any) -> list[int]:
+    """The values of pixels below which are 0.5 % of them, and 99.5 %."""
+    chunks = np.array_split(rows, max(1, len(rows) // 1000))
+    shares = np.cumsum(sum(np.bincount(chunk.reshape(-1), minlength=256) for chunk in chunks)) / rows.size
+    return [int(np.searchsorted(shares, share)) for share in (0.005, 0.995)]
 
 
 def _resized(picture: Any, size: tuple[int, int]) -> Any:
@@ -169,6 +177,7 @@ def _unreadable(failed: list[str], source: Source) -> DataError:
 
 def _found(sets: Sets, heads: list[Head], levels: Mapping[str, Any], source: Source) -> dict[str, Any]:
     """What the files turned out to be, for result.json."""
+    drawn = [part for part in (VALIDATION, TEST) if part not in sets.parts]
     sizes = sorted({head.size for head in heads}, key=lambda size: size[0] * size[1])
     return {
         "pictures": len(heads),
@@ -181,7 +190,7 @@ def _found(sets: Sets, heads: list[Head], levels: Mapping[str, Any], source: Sou
         "animated": sum(head.animated for head in heads),
         "levels": dict(levels),
         "own_validation": len(sets.parts[VALIDATION].labels) if VALIDATION in sets.parts else 0,
-        "said": [*sets.said, *([] if TEST in sets.parts else ["the test part is drawn from train"])],
+        "said": [*sets.said, *([f"drawn from train: {', '.join(drawn)}"] if drawn else [])],
     }
 
 

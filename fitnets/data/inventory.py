@@ -9,6 +9,7 @@ from torch import Tensor
 from fitnets.data.images import Images, fingerprints, uneven
 
 LISTED = 12  # classes that are named with their counts; of more, the smallest and the largest
+FLAT = 32  # of 256 values; pictures that use fewer are hardly seen
 PARTS = ("train", "validation", "test")
 
 
@@ -77,6 +78,8 @@ def _classes(classes: Mapping[str, Mapping[str, int]]) -> str:
     if len(total) <= LISTED:
         return "by class: " + ", ".join(f"{name} {count:,}" for name, count in total.items())
     least, most = min(total, key=total.__getitem__), max(total, key=total.__getitem__)
+    if total[least] == total[most]:
+        return f"by class: {total[least]:,} each"
     return f"by class: from {total[least]:,} ({least}) to {total[most]:,} ({most})"
 
 
@@ -92,9 +95,9 @@ def _files(files: Mapping[str, Any]) -> Iterator[str]:
     for black, white in files["levels"].values():
         yield f"values {black:g} to {white:g} become 0 to 255"
     if files["alpha"]:
-        yield f"{files['alpha']:,} with transparency, on {files['background']}"
+        yield f"{files['alpha']:,} that may be transparent, on {files['background']}"
     if files["animated"]:
-        yield f"{files['animated']:,} animated, of which the first frame"
+        yield f"{files['animated']:,} with several frames or pages, of which the first"
 
 
 def _notes(found: Mapping[str, Any]) -> Iterator[str]:
@@ -109,5 +112,13 @@ def _notes(found: Mapping[str, Any]) -> Iterator[str]:
     for part in PARTS:
         if missing := [name for name, parts in found["classes"].items() if not parts[part]]:
             yield f"there is no {part} picture of {', '.join(missing[:LISTED])}"
+    alike: dict[str, list[str]] = {}
+    for name in found["classes"]:
+        alike.setdefault(name.strip().casefold(), []).append(name)
+    if pairs := [names for names in alike.values() if len(names) > 1]:
+        yield f"classes whose names differ in case or blanks alone: {', '.join(map(repr, pairs[0]))}"
+    low, high = found["files"].get("values", (0, 255))
+    if high - low < FLAT:
+        yield f"pictures are nearly of one brightness: 99 % of their values are from {low} to {high}, of 0 to 255"
     if found["uneven"]:
         yield "classes are uneven: accuracy is mostly that of the large ones, so balanced accuracy stands beside it"

@@ -14,6 +14,8 @@ from fitnets.data.identity import DataError
 FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "WEBP", "AVIF", "TIFF", "PPM", "JPEG2000")  # Pillow's names
 MOST_PIXELS = 2**27  # of a picture: it is refused before it is decoded
 ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that swap width and height
+BITS, PHOTOMETRIC, BANDS, EXTRA, KIND = 258, 262, 277, 338, 339  # tags of a TIFF
+SIGNED, WHITE_IS_ZERO = 2, 0  # values of KIND and of PHOTOMETRIC
 WORDS = {"I": "whole numbers", "F": "decimals"}  # of modes with more than 8 bits a channel
 
 
@@ -50,12 +52,42 @@ def opened(file: IO[bytes]) -> Any:
             raise ValueError(f"it has more than {MOST_PIXELS:,} pixels: make it smaller") from error
     if image.mode == "LAB":
         raise ValueError("its colours are in LAB, which is not read: save it as RGB")
+    if image.format == "TIFF":
+        _refuse_unknown_bands(image)
+    if image.format == "PNG" and isinstance(image.info.get("transparency"), int):
+        at = file.tell()
+        file.seek(24)
+        depth = file.read(1)[0]
+        file.seek(at)
+        if depth < 8:  # Pillow brings the pixels to 8 bits, and not the value that is transparent
+            image.info["transparency"] *= 255 // (2**depth - 1)
     width, height = image.size
     if width * height > MOST_PIXELS:
         raise ValueError(f"it is {width}x{height}, more than {MOST_PIXELS:,} pixels: make it smaller")
     if not width * height:
         raise ValueError(f"it is {width}x{height}")
     return image
+
+
+def _refuse_unknown_bands(image: Any) -> None:
+    """ValueError for a TIFF whose bands Pillow would drop, or take for what they are not."""
+    bands = image.tag_v2.get(BANDS, 1)
+    if bands > len(image.getbands()) or (image.mode == "RGBA" and EXTRA not in image.tag_v2):
+        raise ValueError(f"it has {bands} bands and does not say what they show: save it in grey or as RGB")
+    if image.tag_v2.get(BITS) == (8,) and image.tag_v2.get(KIND) == (SIGNED,):
+        raise ValueError("its 8 bits are signed: save it unsigned, or with 16 bits")
+
+
+def _deep_values(image: Any) -> Any:
+    """The numbers of a picture with more than 8 bits, more is brighter."""
+    values = np.asarray(image)
+    if image.format == "TIFF":
+        tags = image.tag_v2
+        if image.mode == "I" and tags.get(BITS) == (32,) and tags.get(KIND, (1,)) == (1,):
+            values = values.view(np.uint32)
+        if image.mode.startswith("I;16") and tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+            values = 2**16 - 1 - values
+    return values
 
 
 def head_of(encoded: bytes) -> Head:
@@ -72,7 +104,7 @@ def head_of(encoded: bytes) -> Head:
         grey=_is_grey(image),
     )
     if _depth(image.mode):
-        values = np.asarray(image)
+        values = _deep_values(image)
         if not np.isfinite(values).all():
             raise ValueError("it has values that are not finite")
         return Head(**{**vars(found), "low": float(values.min()), "high": float(values.max())})
@@ -103,10 +135,12 @@ def shown(encoded: bytes, grey: bool, levels: Levels, background: Any) -> Any:
     image = _upright(image)
     own = "L" if _is_grey(image) else "RGB"
     if kind := _depth(image.mode):
-        black, white = levels[kind]
-        values = (np.asarray(image, np.float64) - black) * (255 / (white - black))
-        image = Image.fromarray(np.rint(values).clip(0, 255).astype(np.uint8))
-    elif image.has_transparency_data:
+        (black, white), values, transparent = levels[kind], _deep_values(image), image.info.get("transparency")
+        scaled = (values.astype(np.float64) - black) * (255 / (white - black))
+        image = Image.fromarray(np.rint(scaled).clip(0, 255).astype(np.uint8))
+        if isinstance(transparent, int):
+            image.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
+    if image.has_transparency_data:
         image = image.convert("LA") if image.mode == "La" else image
         above = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", above.size, colour_of(background)), above).convert("RGB")

@@ -30,10 +30,11 @@ def font(size: int = 12) -> ImageFont.FreeTypeFont:
 def drawable(names: Sequence[str]) -> list[str]:
     """The names of classes; a class whose letters the font lacks is told by its number."""
     lacking = bytes(font().getmask("\U0010fffe"))
-    return [
-        f"class {number}" if any(bytes(font().getmask(letter)) == lacking for letter in name) else name
-        for number, name in enumerate(names)
-    ]
+
+    def can_be(letter: str) -> bool:
+        return letter.isprintable() and bytes(font().getmask(letter)) != lacking
+
+    return [name if all(map(can_be, name)) else f"class {number}" for number, name in enumerate(names)]
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,12 @@ def size_problems(config: Any, images: Any, train: Any, val: Any) -> list[str]:
         if len(train) < size and len(train) % devices:
             fits = len(train) - len(train) % devices
             problems.append(f"{key} is {size}, {name} has {len(train)} training images: type {key}={fits}")
+    noise = config["dataset"].get("label_noise") or 0
+    if noise and not round(noise * len(train)):
+        problems.append(
+            f"dataset.label_noise is {noise}; of {len(train)} training images none would have a wrong label: type "
+            f"dataset.label_noise={1 / len(train):.2g} or more"
+        )
     if labels != "all" and not classes <= labels <= len(train):
         problems.append(
             f"dataset.labels is {labels}; {name} has {classes} classes and {len(train)} training images: "
