@@ -73,6 +73,7 @@ USED = {  # a layout -> its classes, and how many pictures train, validation and
     "patients in class folders": (mixed(("", 4, ("a/x", "a/y", "b/z", "b/w"))), "a b", (9, 3, 4)),
     "train alone": (parts("train"), "a b", (9, 3, 4)),
     "a class named train": (mixed(("", 4, ("bus", "train"))), "bus train", (4, 2, 2)),
+    "classes with such words": (mixed(("", 4, ("test_tube", "train_station"))), "test_tube train_station", (4, 2, 2)),
     "a class named test": (mixed(("", 4, ("control", "test"))), "control test", (4, 2, 2)),
     "another folder beside the parts": (mixed(("train", 4, ()), ("test", 4, ()), ("extra", 3, ())), "a b", (6, 2, 8)),
     "pictures deeper in a class": (mixed(("", 4, ("a/x", "a/y", "b"))), "a b", (7, 2, 3)),
@@ -134,6 +135,10 @@ REFUSED = {
     "a name in another encoding": (
         lambda root: [pictures(root, 4), os.rename(bytes(root / "a"), bytes(root) + b"/caf\xe9")],
         r"not in UTF-8, 'caf\\udce9': rename it",
+    ),
+    "test_images without class folders": (
+        lambda root: [pictures(root / "train_images", 4), flat(root, "test_images")],
+        r"test_images holds pictures outside.*type dataset\.test_split=none",
     ),
     "test without train": (parts("test"), "has no train part; it has: test"),
     "two trains": (parts("train", "training"), "train and training, which both mean train"),

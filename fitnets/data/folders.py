@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fitnets.data.decoded import Encoded, Sets
 from fitnets.data.identity import DataError, entries, files_below, is_hidden
-from fitnets.data.parts import TEST, TRAIN, chosen, part_of, parts_among
+from fitnets.data.parts import TEST, TRAIN, chosen, part_in, part_of, parts_among
 from fitnets.data.pixels import opened
 
 ENDINGS = "png apng jpg jpeg jpe jfif mpo jp2 j2k gif webp avif bmp dib tif tiff pbm pgm ppm pnm"
@@ -79,17 +79,18 @@ def _parts(top: Folder, test_split: str | None) -> tuple[dict[str, Folder], list
     """The folders of train, validation and test; all is train where the class folders lie in `top` itself."""
     by_name = {folder.name: folder for folder in top.folders}
     parts = parts_among(name for name, folder in by_name.items() if folder.holds_classes)
-    flat = {name: folder for name, folder in by_name.items() if part_of(name) and not folder.holds_classes}
+    meaning = part_in if parts else part_of  # a class may be called test tube
+    flat = {name: folder for name, folder in by_name.items() if meaning(name) and not folder.holds_classes}
     if not parts and len({part_of(name) for name in flat}) < 2 and (len(flat) < len(by_name) or not flat):
         _refuse_no_classes(top)
         if test_split not in (None, "none"):
             raise DataError(f"dataset.test_split is {test_split!r}, {top.path} has no parts: leave it out")
         return {TRAIN: top}, []
     for name, folder in flat.items():
-        if part_of(name) == TEST and test_split is not None and test_split not in (name, TEST):
+        if meaning(name) == TEST and test_split is not None and test_split not in (name, TEST):
             continue  # it was said which part to use instead
         strays = folder.pictures or folder.below
-        hint = "; to draw the test part from train type dataset.test_split=none" if part_of(name) == TEST else ""
+        hint = "; to draw the test part from train type dataset.test_split=none" if meaning(name) == TEST else ""
         raise DataError(
             f"{folder.path} holds pictures outside of class folders ({len(strays):,}, as {strays[0].name}), so their "
             f"classes are not known; {LAYOUT}{hint}"
