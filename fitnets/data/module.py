@@ -26,7 +26,7 @@ class DataModule(LightningDataModule):
     A set that does not fit there stays where `setup` left it (`move_to(..., images=False)`): a decoded file is
     mapped, not read, so batches stream from disk; the rest is the same.
 
-    Validation is split from train, class-balanced, by `split_seed` or the file's last images. `dataset.label_noise`
+    Validation is the set's own, or split from train: by class, or the file's last images. `dataset.label_noise`
     replaces that share of the train part's labels (`given_labels`; `images.labels` stay clean).
     """
 
@@ -35,7 +35,7 @@ class DataModule(LightningDataModule):
     batch_size: int
     seed: int
     _: KW_ONLY
-    labels: int | str = "all"  # or none, or how many class-balanced training labels the hard loss may use
+    labels: int | str = "all"  # or none, or how many training labels, by class, the hard loss may use
     only_labelled: bool = False  # draw batches from those samples alone (plain backprop has no use for the others)
     first_epoch: int = 0
     # Fitted on the train part (`fit_on` all: validation too, as the original code does), never on test. After `setup`
