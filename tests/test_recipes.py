@@ -87,6 +87,19 @@ def test_convolutions_have_their_own_rate_and_filters_their_bound() -> None:
     assert torch.allclose(untouched, torch.tensor([[0.6, 0.8], [0.3, 0.4]]), atol=1e-5)
 
 
+def test_no_bound_moves_a_weight_that_does_not_learn() -> None:
+    """Those above the guided layer in a hint stage, those of a frozen half after it."""
+    below, above = tiny()[0], tiny()[0]
+    above.weight.data.fill_(1.0)
+    before, net = above.weight.clone(), nn.Sequential(below, above)
+    recipe = {"optimizer": {"_target_": "torch.optim.SGD", "lr": 1.0}, "lr_schedule": "constant", "max_norm": True}
+    factors = parameter_factors(net, below.parameters(), recipe, {})
+    optimizer = make_optimizer(net, factors, nn.ModuleList(), recipe, 10)["optimizer"]
+    below.weight.grad = torch.zeros_like(below.weight)
+    optimizer.step()
+    assert torch.equal(above.weight, before)
+
+
 def test_what_learns_along_has_the_plain_rate_and_the_guided_half_its_own() -> None:
     net, projector = tiny(), nn.ModuleList([nn.Linear(3, 2)])
     recipe = {"optimizer": {"_target_": "torch.optim.SGD", "lr": 1.0}, "lr_schedule": "constant", "conv_lr_scale": 0.5}
