@@ -47,6 +47,8 @@ def main(node: DictConfig) -> float | None:
 
     from fitnets.commands import Config
     from fitnets.config import ConfigError
+    from fitnets.ending import StageError
+    from fitnets.files import StorageError
 
     job = HydraConfig.get()
     words: Any = OmegaConf.to_container(job.overrides.task, resolve=False)  # a word may hold a reference
@@ -54,7 +56,7 @@ def main(node: DictConfig) -> float | None:
     if job.mode != RunMode.MULTIRUN:
         try:
             return run(with_group(config, job.runtime.choices), Options(sys.argv[1:]))
-        except ConfigError as error:  # Hydra would put its own words before it
+        except (ConfigError, StageError, StorageError) as error:  # Hydra would put its own words before it
             refused.append(error)
             return None
     from fitnets.sweep import as_job, with_share
@@ -84,9 +86,11 @@ def run(config: Any, options: Options) -> float | None:
     from fitnets import curriculum
     from fitnets.commands import arm_names, commands_of
     from fitnets.config import ConfigError, check
+    from fitnets.ending import Diverged
+    from fitnets.files import StorageError
     from fitnets.plan import plan
     from fitnets.report.terminal import one_line, say_plan, summary
-    from fitnets.store import ensure, folder_of, mark_version, status, with_parents
+    from fitnets.store import folder_of, mark_version, problem_with_writing, states_of, with_parents
     from fitnets.tracking.wandb import sync_command
 
     if problems := check(config.resolved, arm_names()):
@@ -101,7 +105,10 @@ def run(config: Any, options: Options) -> float | None:
     options.on_plan(commands, plans, runs_dir)
     runs = with_parents(named)
     again = {r.fingerprint for r in named} if config["fresh"] else set()
-    states = {r.fingerprint: "missing" if r.fingerprint in again else status(r, runs_dir) for r in runs}
+    try:
+        states = states_of(runs, runs_dir, again)
+    except StorageError as error:
+        raise ConfigError([str(error)]) from error
     to_train = [r for r in runs if states[r.fingerprint] != "done"]
 
     def say(lines: str) -> None:  # of the data: once a command, of a sweep's jobs once a process
@@ -111,31 +118,34 @@ def run(config: Any, options: Options) -> float | None:
 
     if not options.brief:
         said.clear()
+    if to_train and not config["dry_run"] and (problem := problem_with_writing(runs_dir)):
+        raise ConfigError([problem])
     if to_train and (problems := problems_before_training(commands, plans, to_train, say)):
         raise ConfigError(problems)
     say_plan(console, runs, states, runs_dir)
     if config["dry_run"]:
         return None
 
-    mark_version(runs_dir, console.print)
-    results = {}
+    if to_train:
+        mark_version(runs_dir, console.print)
     try:
-        for r in runs:
-            number = to_train.index(r) + 1 if r in to_train else len(to_train)
-            label = f"[{number}/{len(to_train)}] {r}"
-            train_here = trainer_for(config, label, console, options)
-            result, new = ensure(r, runs_dir, train_here, r.fingerprint in again, console.print)
-            results[r.fingerprint] = result
-            if new:
-                console.print(f"{label}: {one_line(result)}")
+        results, lost = in_turn(runs, to_train, again, config, console, options)
     finally:
         if not options.brief and (upload := sync_command([folder_of(r, runs_dir) for r in to_train])):
             console.print(f"W&B runs are offline; to upload them: {upload}")
     if not to_train:
         console.print("Nothing to train: every stage was done before (fresh=true trains again).")
+    whole = [i for i, runs in enumerate(plans) if all(run.fingerprint in results for run in runs)]
+    if not whole:
+        raise Diverged(lost[0])
 
     if "commands" in config["stage"]:  # of a sweep's job, the sweep's own table has a row for each
-        return None if options.brief else report(config, commands, plans, console, options.words)
+        diverged = f"{len(lost)} of {len(runs)} stages diverged or need one that did and are left out." if lost else ""
+        commands, plans = [commands[i] for i in whole], [plans[i] for i in whole]
+        chosen = None if options.brief else report(config, commands, plans, console, options.words, diverged)
+        if lost:
+            raise Diverged(f"{diverged} The first: {lost[0]}")
+        return chosen
     last, result = named[-1], results[named[-1].fingerprint]
     if "score" in result:
         result["score"]["agreement"] = curriculum.agreements(folder_of(last, runs_dir), last.net_name)
@@ -144,6 +154,37 @@ def run(config: Any, options: Options) -> float | None:
     elif last not in to_train:
         console.print(f"{last}: {one_line(result)}")
     return result["validation"].get("accuracy")
+
+
+def in_turn(
+    runs: list[Any], to_train: list[Any], again: set[str], config: Any, console: Any, options: Options
+) -> tuple[dict[str, Any], list[str]]:
+    """Train or read every run, parents first; the results by fingerprint, and why others are missing.
+
+    Where a stage of a list diverges, what does not start from it goes on.
+    """
+    from fitnets.ending import Diverged
+    from fitnets.report.terminal import one_line
+    from fitnets.store import ensure
+
+    results: dict[str, Any] = {}
+    lost: dict[str, str] = {}
+    for r in runs:
+        number = to_train.index(r) + 1 if r in to_train else len(to_train)
+        label = f"[{number}/{len(to_train)}] {r}"
+        try:
+            if missing := next((each for each in r.needed.values() if each.fingerprint in lost), None):
+                raise Diverged(f"{r} is left out: {missing} diverged")
+            train_here = trainer_for(config, label, console, options)
+            result, new = ensure(r, Path(config["runs_dir"]), train_here, r.fingerprint in again, console.print)
+        except Diverged as error:
+            lost[r.fingerprint] = str(error)
+            console.print(f"{label}: {error}")
+            continue
+        results[r.fingerprint] = result
+        if new:
+            console.print(f"{label}: {one_line(result)}")
+    return results, list(lost.values())
 
 
 def problems_before_training(
@@ -162,7 +203,7 @@ def problems_before_training(
 
 
 def report(
-    config: Any, commands: list[Any], plans: list[list[Any]], console: Any, words: Sequence[str]
+    config: Any, commands: list[Any], plans: list[list[Any]], console: Any, words: Sequence[str], more: str = ""
 ) -> float | None:
     """The table, the plot and the page of a list of commands; the validation accuracy of the chosen row."""
     from fitnets.report.table import Entry, Report, write
@@ -183,6 +224,7 @@ def report(
             title="" if stage["fixed"] else f"{stage['title']}, {nets}{labels}",
             command=shlex.join(["python", "run.py", *words]),
             entries=entries,
+            more=more,
             fixed=stage["fixed"],
             ranked=not stage["fixed"],
         ),
@@ -220,24 +262,28 @@ def trainer_for(config: Any, label: str, console: Any, options: Options) -> Any:
 
 
 def start() -> int:
-    """The command line: exit code 0, 1 where a job of a sweep has failed, 2 where the config has a problem."""
-    from fitnets.config import ConfigError
+    """The command line: exit code 0, 1 where a training or a job of a sweep has failed, 2 where the config is wrong."""
+    from fitnets.ending import exit_code, typed
+
+    return exit_code(composed_and_run, typed("run.py"))
+
+
+def composed_and_run() -> int:
     from fitnets.config.composing import one_line_errors
 
     code = 0
     try:
         with one_line_errors(sys.argv[1:]):
             main()
-    except ConfigError as error:
+    except Exception as error:
         refused.append(error)
-    finally:  # a sweep's table comes also when Hydra has given up
-        if folder := getattr(sys.modules.get("fitnets.sweep"), "launched", None):
-            from fitnets.report.sweep import finish
+    if folder := getattr(sys.modules.get("fitnets.sweep"), "launched", None):  # its table comes whatever has failed
+        from fitnets.report.sweep import finish
 
-            code = finish(folder)
-    for problem in refused:
-        print(problem, file=sys.stderr)
-    return 2 if refused else code
+        code = finish(folder)
+    if refused:
+        raise refused[0]
+    return code
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import importlib.metadata
 import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from fitnets.components import file_of, is_library
 
@@ -166,9 +165,3 @@ def _without_words(tree: ast.Module) -> ast.Module:
         if isinstance(node, ast.Assert):
             node.msg = None
     return tree
-
-
-def file_hash(path: Path) -> str:
-    """Hash of a file's bytes."""
-    with open(path, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

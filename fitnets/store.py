@@ -6,23 +6,34 @@ imports neither torch nor Lightning: planning takes milliseconds.
 
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from fitnets.components import targets
+from fitnets.files import (
+    SET_ASIDE,
+    StorageError,
+    broken_in,
+    clear_partials,
+    folder_at,
+    locked,
+    read_json,
+    set_aside,
+    sha256,
+    write,
+)
 from fitnets.fingerprint import code_hash
 
 # Raise it by hand when what all stages share changes a result: the engine, the recorder. Each stage's own code, its
 # objective, its networks and the data path are in the fingerprint; tests/test_stored_losses.py watches the rest.
 SHARED_VERSION = 1
 NO_CURRICULUM = {"name": "none"}
-RESUMES_AT = "last.epoch"  # beside last.ckpt: the epoch at which it goes on
+CHECKPOINT, EPOCHS = "last.ckpt", "last.json"  # {hash of the checkpoint: the epoch at which it goes on}
 DATA_PATH = "fitnets.data.module.DataModule"
 ANSWERS = "fitnets.stages.answers.teacher_answers"
 
@@ -159,24 +170,48 @@ def folder_of(run: Run, runs_dir: Path) -> Path:
 
 
 def read_result(run: Run, runs_dir: Path) -> dict[str, Any] | None:
-    """The result of a finished run; None if it has not finished."""
-    path = folder_of(run, runs_dir) / "result.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    """The result of a finished run; None if it has not finished, or is not as it was written."""
+    folder = folder_of(run, runs_dir)
+    if not (folder / "result.json").exists() or broken_in(folder):
+        return None
+    return read_json(folder / "result.json")
 
 
 def status(run: Run, runs_dir: Path) -> str:
-    """ "done", "half-finished" (it resumes) or "missing"."""
-    if read_result(run, runs_dir) is not None:
-        return "done"
-    return "half-finished" if (folder_of(run, runs_dir) / "last.ckpt").exists() else "missing"
+    """ "done", "half-finished" (it resumes), "broken" (not as it was written: it is trained again) or "missing"."""
+    if (folder_of(run, runs_dir) / "result.json").exists():
+        return "done" if read_result(run, runs_dir) is not None else "broken"
+    return "missing" if resumes_at(run, runs_dir) is None else "half-finished"
 
 
 def resumes_at(run: Run, runs_dir: Path) -> int | None:
     """The epoch at which a half-finished run goes on, as stands beside its checkpoint; None where it does not."""
-    try:
-        return int((folder_of(run, runs_dir) / RESUMES_AT).read_text())
-    except (OSError, ValueError):
+    folder = folder_of(run, runs_dir)
+    if not (folder / CHECKPOINT).exists():
         return None
+    return (read_json(folder / EPOCHS) or {}).get(sha256(folder / CHECKPOINT))
+
+
+def states_of(runs: Iterable[Run], runs_dir: Path, again: Collection[str] = ()) -> dict[str, str]:
+    """The status of each run by fingerprint; those to train `again` are missing. Raises StorageError."""
+    try:
+        if runs_dir.exists():
+            next(runs_dir.iterdir(), None)
+        return {run.fingerprint: "missing" if run.fingerprint in again else status(run, runs_dir) for run in runs}
+    except OSError as error:
+        what = f"runs_dir is {str(runs_dir)!r}; {error.filename} cannot be read: {error.strerror}"
+        raise StorageError(f"{what}: type runs_dir=FOLDER with one that you may read, or ask its owner") from error
+
+
+def problem_with_writing(runs_dir: Path) -> str | None:
+    """Why nothing can be trained into a folder, which may be missing as yet; None where it can."""
+    there = next(place for place in (runs_dir.absolute(), *runs_dir.absolute().parents) if place.exists())
+    if not there.is_dir():
+        return f"runs_dir is {str(runs_dir)!r}, but {there} is a file: type runs_dir=FOLDER"
+    for place in (there, there / ".locks") if there == runs_dir.absolute() else (there,):
+        if place.exists() and not os.access(place, os.W_OK | os.X_OK):
+            return f"runs_dir is {str(runs_dir)!r}; you may not write in {place}: type another runs_dir=FOLDER"
+    return None
 
 
 def mark_version(runs_dir: Path, say: Callable[[str], None]) -> None:
@@ -186,8 +221,8 @@ def mark_version(runs_dir: Path, say: Callable[[str], None]) -> None:
         return
     if any(runs_dir.glob("*/result.json")):
         say(f"{runs_dir}/ holds runs of an earlier version: they are left as they are, and not used again.")
-    runs_dir.mkdir(parents=True, exist_ok=True)
-    marker.write_text("2\n")
+    folder_at(runs_dir)
+    write(marker, "2\n")
 
 
 def ensure(
@@ -199,28 +234,40 @@ def ensure(
 ) -> tuple[dict[str, Any], bool]:
     """The run's result, and whether it had to be trained here. Its parents must be finished.
 
-    A lock on the run lets parallel commands share: one trains, the others wait for its result. A half-finished
-    run is resumed by `train`; `fresh` throws away what is on disk first.
+    What is done is only read. A lock on the run lets parallel commands share: one trains, the others wait for its
+    result. A half-finished run is resumed by `train`; `fresh` throws away what is on disk first. Raises StorageError.
     """
-    locks = runs_dir / ".locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(locks / f"{run.name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        say(f"{run}: another process is training it; waiting for its result")
-        lock.acquire()
-        fresh = False  # what the other process has just made is fresh
-    try:
+    if not fresh and (result := read_result(run, runs_dir)) is not None:
+        return result, False
+
+    def waiting(holder: str) -> None:
+        say(f"{run}: {holder} is training it; waiting for its result")
+
+    with locked(runs_dir / ".locks" / f"{run.name}.lock", waiting) as waited:
+        fresh = fresh and not waited  # what the other process has just made is fresh
         result = read_result(run, runs_dir)
         if result is not None and not fresh:
             return result, False
+        folder = folder_of(run, runs_dir)
         if fresh:
-            shutil.rmtree(folder_of(run, runs_dir), ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
+        set_broken_aside(run, runs_dir, say)
+        clear_partials(folder_at(folder))
         parents = {role: folder_of(parent, runs_dir) for role, parent in run.needed.items()}
-        train(run, folder_of(run, runs_dir), parents)
+        train(run, folder, parents)
         result = read_result(run, runs_dir)
         assert result is not None, f"{run} ended without a result"
         return result, True
-    finally:
-        lock.release()
+
+
+def set_broken_aside(run: Run, runs_dir: Path, say: Callable[[str], None]) -> None:
+    """Move what is not as it was written to where nothing reads it: the whole run, or its checkpoint."""
+    folder, place = folder_of(run, runs_dir), runs_dir / SET_ASIDE
+    if (folder / "result.json").exists() and (problem := broken_in(folder)):
+        say(f"{folder}: {problem}. It is set aside as {set_aside(folder, place)}, and {run} is trained again")
+    elif (folder / CHECKPOINT).exists() and resumes_at(run, runs_dir) is None:
+        kept = set_aside(folder / CHECKPOINT, place / run.name)
+        say(
+            f"{folder / CHECKPOINT} is not as it was written (its hash differs). It is set aside as {kept}, and {run} "
+            "begins again"
+        )

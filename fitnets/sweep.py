@@ -17,7 +17,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from fitnets.commands import Command
 from fitnets.config import ConfigError
+from fitnets.ending import StageError, Stopped
+from fitnets.files import StorageError, as_json, folder_at, told, write
 from fitnets.report.sweep import SEEDS, swept
 from fitnets.store import Run, folder_of, with_parents
 
@@ -54,10 +56,16 @@ class Announce(Callback):
     """Gives a sweep a folder of its own before its first job, named by what was typed; the same again is the same."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        try:
+            self.begin(config)
+        except StorageError as error:  # Hydra would turn any exception into a warning
+            raise Stopped(str(error), 1) from error
+
+    def begin(self, config: DictConfig) -> None:
         global launched, _held
         if problem := refusal(config):
             print(problem, file=sys.stderr)
-            sys.exit(2)  # Hydra would turn any other exception into a warning
+            sys.exit(2)
         params = OmegaConf.select(config, "hydra.sweeper.params") or {}
         words = [*(f"{key}={value}" for key, value in params.items()), *config.hydra.overrides.task]
         jobs = expanded(words) if config.hydra.sweeper._target_.endswith(".BasicSweeper") else []
@@ -66,20 +74,21 @@ class Announce(Callback):
         name = "-".join([*stage, *(re.sub(r"\W+", "_", key.rpartition(".")[2]) for key in keys)])
         name += "-" + hashlib.sha256(json.dumps(words).encode()).hexdigest()[:8]
         folder = Path(config.runs_dir) / ".sweeps" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        _held = FileLock(folder / ".lock")
-        try:
-            _held.acquire(timeout=0)
-        except Timeout:
-            print(f"This sweep is running in another process (its jobs: {folder}).", file=sys.stderr)
-            sys.exit(2)
+        _held = FileLock(folder_at(folder) / ".lock", mode=0o666)
+        with told(folder):
+            try:
+                _held.acquire(timeout=0)
+            except Timeout:
+                print(f"This sweep is running in another process (its jobs: {folder}).", file=sys.stderr)
+                sys.exit(2)
         for old in folder.glob("*/job.json"):
             shutil.rmtree(old.parent)
         typed = list(config.hydra.overrides.task)
-        write(folder / "sweep.json", {"name": name, "words": typed, "jobs": jobs, "runs_dir": str(config.runs_dir)})
+        record = {"name": name, "words": typed, "jobs": jobs, "runs_dir": str(config.runs_dir)}
+        write(folder / "sweep.json", as_json(record))
         with read_write(config), open_dict(config):
             config.hydra.sweep.dir = str(folder)
-            config.hydra.overrides.hydra.append(f"hydra.sweep.dir={json.dumps(str(folder))}")
+            config.hydra.overrides.hydra.append(f"hydra.sweep.dir={json.dumps(str(folder), ensure_ascii=False)}")
         # jobs in processes of their own import what this one does: its fitnets, also where another is installed
         places = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
         os.environ["PYTHONPATH"] = os.pathsep.join(place for place in places if place)
@@ -129,7 +138,7 @@ class Job:
 
     def write(self, **changed: Any) -> None:
         self.record |= changed
-        write(self.folder / "job.json", self.record)
+        write(folder_at(self.folder) / "job.json", as_json(self.record))
 
 
 def described(command: Command, run: Run, runs_dir: Path) -> dict[str, Any]:
@@ -154,7 +163,14 @@ def as_job(folder: Path, number: int, overrides: list[str]) -> Iterator[Job]:
     except ConfigError as error:
         print(error, file=sys.stderr)
         job.write(status="refused", reason="; ".join(error.problems))
-    except (Exception, SystemExit) as error:
+    except StageError as error:
+        job.write(status="failed", reason=str(error))
+        print(f"{label} failed: {error}", file=sys.stderr)
+    except StorageError as error:  # it would be the same for the next job
+        with suppress(StorageError):
+            job.write(status="failed", reason=str(error))
+        raise Stopped(str(error), 1) from error
+    except Exception as error:
         where = folder / "traceback.txt"
         where.write_text(traceback.format_exc())
         first = next(iter(str(error).splitlines()), "")
@@ -189,14 +205,3 @@ def shares(launcher: Mapping[str, Any], number: int, cores: int) -> dict[str, in
     if n_jobs is not None:
         threads = max(1, cores // (n_jobs if n_jobs > 0 else cores))
     return {"threads": threads, "gpu": number}
-
-
-# ------------------------------------------------------------------------------------ what is on disk
-
-
-def write(path: Path, record: Mapping[str, Any]) -> None:
-    """Whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(record, indent=2) + "\n")
-    os.replace(partial, path)

@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, Trainer
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from fitnets.curriculum.pool import GrowingPool
 from fitnets.data.module import EVAL_BATCH, Batch, DataModule
+from fitnets.files import write
 from fitnets.models.layers import eval_mode
 from fitnets.store import NO_CURRICULUM, Run
 
@@ -163,7 +164,7 @@ class LearnedEpoch(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         if trainer.is_global_zero:
-            save_file({"epoch": self.since}, self.folder / "learned_epoch.safetensors")
+            write(self.folder / "learned_epoch.safetensors", save({"epoch": self.since}))
 
     def state_dict(self) -> dict[str, Any]:
         return {"since": self.since}

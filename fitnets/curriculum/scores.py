@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from fitnets.components import build
 from fitnets.curriculum.agreement import SCORES, agreements
 from fitnets.curriculum.planning import NOT_OPTIONS
 from fitnets.data.images import gathered
+from fitnets.files import write
 from fitnets.load import load_student, load_teacher
 from fitnets.losses.features import joined, unexplained
 from fitnets.models.layers import Cut, resolve_layer
@@ -196,7 +197,7 @@ def score_samples(
         raise ValueError(f"{run}: {int((~torch.isfinite(of_train)).sum())} samples have no finite score")
     difficulty = torch.full((len(data.given_labels),), torch.nan, dtype=torch.float64)
     difficulty[data.train_index] = of_train.double()
-    save_file({"difficulty": difficulty}, folder / SCORES)
+    write(folder / SCORES, save({"difficulty": difficulty}))
     easiest_and_hardest(data, difficulty, run.net_name, folder / "media" / "easiest_hardest.png")
     score = {"name": run.net_name} | trust(scored, of_train) | {"agreement": agreements(folder, run.net_name)}
     return {"score": score, "seconds": round(time.monotonic() - started, 3)}

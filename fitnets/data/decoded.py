@@ -5,8 +5,6 @@ It is written whole or not at all, verified when it is read, and made again wher
 
 import hashlib
 import json
-import os
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -23,7 +20,8 @@ from fitnets.data.identity import DataError, content
 from fitnets.data.images import Images, fingerprints, with_test_part
 from fitnets.data.parts import TEST, TRAIN, VALIDATION
 from fitnets.data.pixels import Head, colour_of, head_of, is_grey_colour, levels_of, shown
-from fitnets.fingerprint import code_hash, file_hash
+from fitnets.files import beside, made_once, put_hashed, reserve, told
+from fitnets.fingerprint import code_hash
 from fitnets.progress import tracked
 
 CODE = ("fitnets.data.files.folder", "fitnets.data.files.hub")  # when it changes, all is decoded again
@@ -68,10 +66,7 @@ def decoded_once(read: Callable[[], Sets], source: Source, test_fraction: float,
     decides = [*map(code_hash, CODE), content(source.path), source.size, background, dict(source.choices)]
     key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
     file = Path(source.cache_dir).expanduser() / f"{Path(source.path).name}-{key}.safetensors"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(file.with_suffix(".lock")):
-        if not _verified(file):
-            _decode(file, read(), source)
+    made_once(file, lambda: _decode(file, read(), source))
     tensors, about = load_file(file), json.loads(file.with_suffix(".json").read_text())  # mapped, not read
     validation = about["found"]["own_validation"]
     total = len(tensors["train_labels"])
@@ -101,32 +96,29 @@ def _decode(file: Path, sets: Sets, source: Source) -> None:
     training = [part for name, part in sets.parts.items() if name != TEST]
     together = {TRAIN: training} | ({TEST: [sets.parts[TEST]]} if TEST in sets.parts else {})
     counts = {name: sum(len(part.images) for part in parts) for name, parts in together.items()}
-    unfinished = file.with_suffix(f".{os.getpid()}.partial")
-    rows = _mapped(unfinished, counts, (1 if grey else 3, *reversed(size)))
-    names, failed = dict[str, list[str]](), list[str]()
-    for name, parts in together.items():
-        every = [(part, i) for part in parts for i in range(len(part.images))]
-        what = f"decoding {source.path}, {name} part: {len(every):,} pictures"
-        for row in tracked(range(len(every)), what, quiet=len(every) < 2000):
-            part, i = every[row]
-            try:
-                picture = shown(part.images[i](), grey, levels, source.background)
-                rows[name][row] = _resized(picture, size)
-            except Exception as error:
-                failed.append(f"{part.name(i)}: {error}")
-        names[name] = [part.name(i) for part, i in every]
-        rows[f"{name}_labels"][:] = [label for part in parts for label in part.labels]
-        rows[f"{name}_fingerprints"][:] = fingerprints(torch.from_numpy(rows[name])).numpy()
-    for mapped in rows.values():
-        mapped.flush()
-    if failed:
-        unfinished.unlink()
-        raise _unreadable(failed, source)
-    used = _values_used(rows[TRAIN])
-    about = {"sha256": file_hash(unfinished), "class_names": sets.class_names, "names": {TEST: []} | names}
-    os.replace(unfinished, file)
-    unfinished.write_text(json.dumps(about | {"found": _found(sets, heads, levels, source) | {"values": used}}))
-    os.replace(unfinished, file.with_suffix(".json"))
+    with beside(file) as unfinished:
+        rows = _mapped(unfinished, counts, (1 if grey else 3, *reversed(size)))
+        names, failed = dict[str, list[str]](), list[str]()
+        for name, parts in together.items():
+            every = [(part, i) for part in parts for i in range(len(part.images))]
+            what = f"decoding {source.path}, {name} part: {len(every):,} pictures"
+            for row in tracked(range(len(every)), what, quiet=len(every) < 2000):
+                part, i = every[row]
+                try:
+                    picture = shown(part.images[i](), grey, levels, source.background)
+                    rows[name][row] = _resized(picture, size)
+                except Exception as error:
+                    failed.append(f"{part.name(i)}: {error}")
+            names[name] = [part.name(i) for part, i in every]
+            rows[f"{name}_labels"][:] = [label for part in parts for label in part.labels]
+            rows[f"{name}_fingerprints"][:] = fingerprints(torch.from_numpy(rows[name])).numpy()
+        for mapped in rows.values():
+            mapped.flush()
+        if failed:
+            raise _unreadable(failed, source)
+        found = _found(sets, heads, levels, source) | {"values": _values_used(rows[TRAIN])}
+        about = {"class_names": sets.class_names, "names": {TEST: []} | names, "found": found}
+        put_hashed(unfinished, file, about)
 
 
 def _values_used(rows: Any) -> list[int]:
@@ -206,18 +198,8 @@ def _mapped(path: Path, counts: Mapping[str, int], shape: tuple[int, ...]) -> di
             arrays[name + ending], at = (kind, at, (count, *of_one)), at + size
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    with open(path, "wb") as file:
+    with told(path), open(path, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        file.truncate(8 + len(text) + at)
+        reserve(file, 8 + len(text) + at)
     start = 8 + len(text)
     return {name: np.memmap(path, kind, "r+", start + at, of) for name, (kind, at, of) in arrays.items()}
-
-
-def _verified(file: Path) -> bool:
-    about = file.with_suffix(".json")
-    if not about.exists():
-        return False
-    if file.exists() and file_hash(file) == json.loads(about.read_text())["sha256"]:
-        return True
-    print(f"{file} does not match its hash; decoding it again", file=sys.stderr)
-    return False

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from fitnets.fingerprint import file_hash
+from fitnets.files import sha256
 
 JUNK = ("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini")  # what other systems leave in folders
 
@@ -78,9 +78,7 @@ def content(path: str) -> str:
     root, digest = Path(path).expanduser(), hashlib.sha256()
     for file in files_below(root):
         try:
-            digest.update(
-                str(file.relative_to(root)).encode("utf-8", "surrogateescape") + bytes.fromhex(file_hash(file))
-            )
+            digest.update(str(file.relative_to(root)).encode("utf-8", "surrogateescape") + bytes.fromhex(sha256(file)))
         except OSError as error:
             raise DataError(f"{file} cannot be read: {error.strerror}") from error
     return digest.hexdigest()

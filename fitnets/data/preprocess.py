@@ -6,7 +6,6 @@ floats).
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fitnets.components import build
+from fitnets.files import beside, made_once, put_hashed
 
 
 @dataclass(frozen=True)
@@ -99,11 +99,11 @@ def fitted(spec: Mapping[str, Any], images: Tensor, index: Tensor, cache_dir: st
     for batch in batches():
         digest.update(batch.numpy().tobytes())
     file = Path(cache_dir).expanduser() / f"zca-{digest.hexdigest()[:16]}.safetensors"
-    if file.exists():
-        return Preprocess("gcn_zca", load_file(file), options.get("scale", 55.0))
-    preprocess = build(options, batches)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(f".{os.getpid()}.partial")
-    save_file(preprocess.tensors, partial)
-    os.replace(partial, file)
-    return preprocess
+
+    def make() -> None:
+        with beside(file) as partial:
+            save_file(build(options, batches).tensors, partial)
+            put_hashed(partial, file, options)
+
+    made_once(file, make)
+    return Preprocess("gcn_zca", load_file(file), options.get("scale", 55.0))

@@ -9,7 +9,7 @@ from typing import Any
 from fitnets.report.folders import REACHED, filled
 from fitnets.store import Run, folder_of, resumes_at
 
-STATES = {"done": "reused", "missing": "to train", "half-finished": "resumes"}
+STATES = {"done": "reused", "missing": "to train", "half-finished": "resumes", "broken": "to train again"}
 # Lines of a stage's result; each is there where the result has its figures
 HINT = (
     "  hint                 {hint[hint_layer]} (teacher) <- {hint[guided_layer]} (student)",

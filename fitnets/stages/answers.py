@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,17 +11,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor, nn
 
 from fitnets.data.batch import Batch
 from fitnets.data.variants import variants_of
+from fitnets.files import beside, made_once, put_hashed, reserve
 from fitnets.losses.objective import Outputs
 from fitnets.models.layers import Cut, Tap
 from fitnets.progress import tracked
 from fitnets.stages.teacher import FrozenTeacher
 
-FORMAT = 1  # raise it when the kept file changes
+FORMAT = 2  # raise it when the kept file changes
 FILL_BATCH = 512
 BYTES = {"float32": 4, "float16": 2}
 
@@ -73,7 +72,6 @@ def cached(teacher: FrozenTeacher, data: Any, store: AnswerStore, layer: str) ->
     decided_by = dict(store.decided_by) | {"layer": layer}
     key = hashlib.sha256(json.dumps([FORMAT, store.dtype, decided_by], sort_keys=True).encode()).hexdigest()[:16]
     file = store.folder / f"{key}.npy"
-    store.folder.mkdir(parents=True, exist_ok=True)
     variants = variants_of(data.augment)
     assert variants is not None, "the checks refuse cached answers where variants cannot be counted"
     train = data.train_index
@@ -84,9 +82,7 @@ def cached(teacher: FrozenTeacher, data: Any, store: AnswerStore, layer: str) ->
             torch.cat([torch.arange(variants).repeat(len(train)), torch.full_like(val, -1)]),
         ]
     )
-    with FileLock(file.with_suffix(".lock")):
-        if not file.exists():
-            _fill(file, teacher, data, samples, {"dtype": store.dtype} | decided_by)
+    made_once(file, lambda: _fill(file, teacher, data, samples, {"dtype": store.dtype} | decided_by))
     if store.at == "disk":
         rows = torch.from_numpy(np.load(file, mmap_mode="c"))
     else:
@@ -105,24 +101,31 @@ def cached(teacher: FrozenTeacher, data: Any, store: AnswerStore, layer: str) ->
 
 def _fill(file: Path, teacher: FrozenTeacher, data: Any, samples: Tensor, about: dict[str, Any]) -> None:
     """Write the answers for `samples`, ids and variants (2, n), whole or not at all; `.json` says what they are."""
-    started, partial = time.monotonic(), file.with_suffix(".partial")
+    started = time.monotonic()
     ids, variant = samples
     stored: Any = None
     what = f"teacher's answers for {len(ids):,} images"
-    for at in tracked(range(0, len(ids), FILL_BATCH), what, quiet=len(ids) < 20_000):
-        batch = slice(at, at + FILL_BATCH)
-        answer = teacher(data.variant(ids[batch], variant[batch])).float().cpu().numpy()
-        if stored is None:
-            shape = (len(ids), *answer.shape[1:])
-            stored = np.lib.format.open_memmap(partial, "w+", np.dtype(about["dtype"]), shape)
-        stored[batch] = answer
-        if not np.isfinite(stored[batch]).all():
-            raise ValueError(
-                f"the teacher's answers do not fit into {about['dtype']} (infinite or NaN): type "
-                "answers_dtype=float32, or look at the teacher's own accuracy"
-            )
-    stored.flush()
-    about = {"shape": list(stored.shape), "seconds": round(time.monotonic() - started, 3)} | about
-    del stored
-    file.with_suffix(".json").write_text(json.dumps(about, indent=2) + "\n")
-    os.replace(partial, file)
+    with beside(file) as partial:
+        for at in tracked(range(0, len(ids), FILL_BATCH), what, quiet=len(ids) < 20_000):
+            batch = slice(at, at + FILL_BATCH)
+            answer = teacher(data.variant(ids[batch], variant[batch])).float().cpu().numpy()
+            if stored is None:
+                stored = _mapped(partial, about["dtype"], (len(ids), *answer.shape[1:]))
+            stored[batch] = answer
+            if not np.isfinite(stored[batch]).all():
+                raise ValueError(
+                    f"the teacher's answers do not fit into {about['dtype']} (infinite or NaN): type "
+                    "answers_dtype=float32, or look at the teacher's own accuracy"
+                )
+        stored.flush()
+        about = {"shape": list(stored.shape), "seconds": round(time.monotonic() - started, 3)} | about
+        del stored
+        put_hashed(partial, file, about)
+
+
+def _mapped(path: Path, dtype: str, shape: tuple[int, ...]) -> Any:
+    """A new .npy file to fill, its space taken."""
+    rows = np.lib.format.open_memmap(path, "w+", np.dtype(dtype), shape)
+    with open(path, "rb+") as file:
+        reserve(file, path.stat().st_size)
+    return rows

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fitnets.components import build
 from fitnets.data.batch import Batch
 from fitnets.distributed import averaged
+from fitnets.ending import Diverged
 from fitnets.losses.objective import Context, LayerPair, Objective, Outputs, weighted_sum
 from fitnets.models.layers import LayerError
 from fitnets.seeds import derive
@@ -20,6 +21,7 @@ from fitnets.stages.optimizers import make_optimizer, parameter_factors
 from fitnets.stages.teacher import FrozenTeacher, outside_tree
 
 NOT_OF_AN_OBJECTIVE = ("student", "teacher", "preprocess", "learned_epoch")  # names of files that others write
+TOGETHER = 50  # steps between two looks at the losses on a GPU
 Answers = Callable[[Batch], Outputs]  # what the teacher gives for a batch
 
 
@@ -103,6 +105,31 @@ class Averages:
         self.sums, self.count = state["sums"], state["count"]
 
 
+class Losses:
+    """Stops a training whose loss is not finite: at once on a CPU, before the step is made.
+
+    A look makes a processor wait for its GPU, so there it is one in TOGETHER steps, and one before weights are kept.
+    """
+
+    def __init__(self) -> None:
+        self.unseen: list[tuple[int, float, dict[str, Tensor]]] = []  # step, learning rate, the total and its terms
+
+    def add(self, step: int, lr: float, losses: dict[str, Tensor]) -> None:
+        self.unseen.append((step, lr, losses))
+        if len(self.unseen) == TOGETHER or not next(iter(losses.values())).is_cuda:
+            self.look()
+
+    def look(self) -> None:
+        """Raises Diverged for the first step whose total is not finite."""
+        unseen, self.unseen = self.unseen, []
+        totals = [next(iter(losses.values())) for _, _, losses in unseen]
+        if not totals or bool(torch.stack(totals).isfinite().all()):
+            return
+        step, lr, losses = next(each for each, total in zip(unseen, totals, strict=True) if not total.isfinite())
+        terms = [f"{name} is {float(loss):.4g}" for name, loss in losses.items() if not loss.isfinite()]
+        raise Diverged(f"diverged at step {step + 1}: {', '.join(terms)}, with learning rate {lr:.4g}")
+
+
 class Options(dict[str, Any]):
     """The options of a stage; one that its YAML does not have is an error that says which it has."""
 
@@ -139,6 +166,8 @@ class Stage(LightningModule):
         self.trained = [parameter for parameter in self.net.parameters() if parameter.requires_grad]
         self.projector = nn.ModuleList()
         self.averages = Averages()  # of the epoch's training figures
+        self.latest: dict[str, Tensor] = {}  # the total of the latest batch's loss, then its raw terms
+        self.losses = Losses()
         self.answered: list[tuple[Tensor, ...]] = []  # logits, labels and the teacher's logits on the test part
 
     # ------------------------------------------------------------------------------------- the loss
@@ -162,12 +191,14 @@ class Stage(LightningModule):
     def training_loss(self, batch: Batch) -> Tensor:
         terms = self.terms(batch)
         loss = weighted_sum(terms, self.weights())
+        self.latest = {self.total: loss.detach()} | {name: term.detach() for name, term in terms.items()}
         self.averages.add(**terms | {self.total: loss})
         return loss
 
     def training_step(self, batch: Batch, _batch_number: int) -> Tensor:
         loss = self.training_loss(batch)
         optimizer: Any = self.optimizers()
+        self.losses.add(self.global_step, optimizer.param_groups[0]["lr"], self.latest or {self.total: loss.detach()})
         optimizer.zero_grad()
         if self.trainer.world_size == 1 and not torch.is_autocast_enabled(loss.device.type):
             loss.backward()
@@ -180,6 +211,7 @@ class Stage(LightningModule):
         return loss.detach()
 
     def on_train_epoch_end(self) -> None:
+        self.losses.look()
         averages, weights = self.averages.take(), self.weights()
         figures: dict[str, Any] = {f"train/{self.total}": averages.pop(self.total)}
         for name, value in averages.items():

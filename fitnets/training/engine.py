@@ -1,8 +1,7 @@
 """Train one stage: build its objects from the run's spec, fit, keep the best, test once, write the folder."""
 
-import json
 import logging
-import os
+import math
 import sys
 import warnings
 from collections.abc import Callable
@@ -12,14 +11,16 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from fitnets import curriculum
 from fitnets.assemble import compiled, epochs_of, make_data, make_stage, result_of, trained_stage
 from fitnets.components import resolve
 from fitnets.data.inventory import inventory
+from fitnets.ending import Diverged
+from fitnets.files import folder_at, write, write_result
 from fitnets.seeds import derive
-from fitnets.store import NO_CURRICULUM, RESUMES_AT, Run
+from fitnets.store import CHECKPOINT, EPOCHS, NO_CURRICULUM, Run
 from fitnets.tracking.loggers import Loggers
 from fitnets.training import cost
 from fitnets.training.measurements import Measurements, costs, on_the_test_part, pictures_of
@@ -50,7 +51,7 @@ def train(
     keep_freed_memory()
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder_at(folder)
     data = make_data(run, parents)
     of_data = inventory(data.images, *data.as_split)
     watching = [*callbacks, *curriculum.training_callbacks(run, data, folder)]
@@ -76,14 +77,14 @@ def train(
         return
     for name, net in stage.nets.items():
         tensors = {key: value.contiguous() for key, value in copied(net.state_dict()).items()}
-        save_file(tensors, folder / f"{name}.safetensors")
+        write(folder / f"{name}.safetensors", save(tensors))
     result = describe(run, before) | {"data": of_data} | outcome(stage, trainer, recorder, kept, before)
     result |= {"test": test, "test_accuracy": test.get("accuracy")}
     write_result(folder, result)
     for name, measure in after_training(run, folder, measurements, result).items():
         result |= attempted(run, name, measure)
     write_result(folder, result)
-    for leftover in ("last.ckpt", RESUMES_AT):
+    for leftover in (CHECKPOINT, EPOCHS):
         (folder / leftover).unlink(missing_ok=True)
     if loggers:
         loggers.end(result, folder / "media")
@@ -93,10 +94,33 @@ def fit(run: Run, folder: Path, trainer: pl.Trainer, stage: Any, recorder: Recor
     """Train, and put the weights that are kept into the stage's networks; the figures of their epoch."""
     if not trainer.max_epochs:  # a teacher that stays untrained (a control)
         return {"epoch": 0.0}
-    checkpoint = folder / "last.ckpt"
+    checkpoint = folder / CHECKPOINT
     ckpt_path = checkpoint if checkpoint.exists() else None
-    trainer.fit(stage, datamodule=stage.inputs.data, ckpt_path=ckpt_path, weights_only=True)
-    return recorder.keep(stage, run.spec["recipe"]["keep"])
+    try:
+        trainer.fit(stage, datamodule=stage.inputs.data, ckpt_path=ckpt_path, weights_only=True)
+        kept = recorder.keep(stage, run.spec["recipe"]["keep"])
+        refuse_what_is_not_finite(stage, kept)
+    except Diverged as error:
+        raise Diverged(f"{run} {error}. {what_to_try(run)}") from error
+    return kept
+
+
+def refuse_what_is_not_finite(stage: Any, kept: dict[str, float]) -> None:
+    """Raises Diverged for what the last step has broken, after which no loss was computed."""
+    for name, net in stage.nets.items():
+        broken = [key for key, tensor in net.state_dict().items() if not tensor.isfinite().all()]
+        if broken:
+            raise Diverged(f"diverged: the weights of the {name} are not finite after the last step ({broken[0]})")
+    for name, figure in kept.items():
+        if name.startswith("val/") and not math.isfinite(figure):
+            raise Diverged(f"diverged: its {name} is {figure}, over validation images")
+
+
+def what_to_try(run: Run) -> str:
+    key = "teacher.recipe.optimizer.lr" if run.trains == "teacher" else "optimizer.lr"
+    lr = run.spec["recipe"]["optimizer"].get("lr")
+    smaller = f"{key}={lr / 10:.2g}" if lr else f"a smaller {key}"
+    return f"Nothing goes on from it. Type {smaller}, or look for a term that may divide by zero"
 
 
 def figures_on_test(trainer: pl.Trainer, stage: Any) -> dict[str, float]:
@@ -180,16 +204,9 @@ def attempted(run: Run, name: str, measure: Callable[[], dict[str, Any]]) -> dic
         return {}
 
 
-def write_result(folder: Path, result: dict[str, Any]) -> None:
-    """Whole or not at all."""
-    partial_file = folder / "result.partial"
-    partial_file.write_text(json.dumps(result, indent=2) + "\n")
-    os.replace(partial_file, folder / "result.json")
-
-
 def score(run: Run, folder: Path, parents: dict[str, Path], options: dict[str, Any]) -> None:
     """A run that trains nothing: its target scores the samples, and says what result.json should hold."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder_at(folder)
     gpus = torch.cuda.device_count() if options["accelerator"] != "cpu" else 0
     device = torch.device("cuda", (options["gpu"] or 0) % gpus) if gpus else torch.device("cpu")
     data = make_data(run, parents)
@@ -233,10 +250,14 @@ def devices_of(options: dict[str, Any]) -> int | list[int]:
 
 
 def strategy_of(devices: int, leaves_some_out: bool) -> dict[str, Any]:
-    """What a Trainer needs to be one of the processes. `leaves_some_out`: the stage trains a part of its network."""
-    if devices == 1:
-        return {}
+    """What a Trainer needs to be one of the processes. `leaves_some_out`: the stage trains a part of its network.
+
+    Our own processes are all that there are: what SLURM or torchrun say of others in the environment is not asked.
+    """
     from pytorch_lightning.plugins.environments import LightningEnvironment
+
+    if devices == 1:
+        return {"plugins": [LightningEnvironment()]}
     from pytorch_lightning.strategies import DDPStrategy
 
     return {"strategy": DDPStrategy(find_unused_parameters=leaves_some_out), "plugins": [LightningEnvironment()]}

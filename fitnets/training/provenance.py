@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from fitnets import __version__
 from fitnets.data.module import DataModule
+from fitnets.files import write
 from fitnets.store import Run
 
 PREPROCESS = "preprocess.safetensors"
@@ -40,8 +41,9 @@ def write_config(run: Run, data: DataModule, options: dict[str, Any], folder: Pa
         },
         "trainer": options,
     }
-    save_file({name: t.cpu().contiguous() for name, t in data.preprocess.tensors.items()}, folder / PREPROCESS)
-    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in data.preprocess.tensors.items()}
+    write(folder / PREPROCESS, save(tensors))
+    write(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
 
 def versions() -> dict[str, str]:

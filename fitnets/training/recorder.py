@@ -2,7 +2,6 @@
 
 import csv
 import math
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,8 @@ from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor
 
 from fitnets.distributed import by_rank
-from fitnets.store import RESUMES_AT
+from fitnets.files import as_json, read_json, sha256, told, whole, write
+from fitnets.store import CHECKPOINT, EPOCHS
 
 SHARE = 1 / 300  # of the time that saving may take
 TOGETHER = 50  # batches between two looks at the clock where ranks must agree to save
@@ -88,20 +88,29 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
         if trainer.world_size > 1:
             due = trainer.strategy.broadcast(due)  # rank 0's clock decides for all
         if due:
-            partial = self.folder / "partial.ckpt"
-            trainer.save_checkpoint(partial)
-            if trainer.is_global_zero:
-                os.replace(partial, self.folder / "last.ckpt")  # whole or not at all
-                (self.folder / RESUMES_AT).write_text(f"{len(self.history) + 1}\n")
+            self._save(trainer)
             self.saved = time.monotonic()
             self.pause = (self.saved - now) / SHARE if self.checkpoint_seconds else 0.0
+
+    def _save(self, trainer: Trainer) -> None:
+        """Write last.ckpt whole, and first its hash beside those before: a kill between leaves one that is known."""
+        trainer.lightning_module.losses.look()  # type: ignore[union-attr, operator]  # none is kept of a loss of NaN
+        last = self.folder / CHECKPOINT
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(last)  # of which rank 0 alone writes
+            return
+        with whole(last) as partial:
+            trainer.save_checkpoint(partial)
+            before = list((read_json(self.folder / EPOCHS) or {}).items())
+            write(self.folder / EPOCHS, as_json({sha256(partial): len(self.history) + 1} | dict(before[:2])))
 
     def _write_row(self) -> None:
         """Append the last row; where it has a new figure, and after a resume, write all rows anew."""
         anew = not self.history[-1].keys() <= set(self.columns)
         if anew:
             self.columns = list(dict.fromkeys(name for row in self.history for name in row))
-        with open(self.folder / "metrics.csv", "w" if anew else "a", newline="") as file:
+        path = self.folder / "metrics.csv"
+        with told(path), open(path, "w" if anew else "a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns)
             if anew:
                 writer.writeheader()

@@ -1,0 +1,90 @@
+"""How a command ends before its end: by a signal, a full disk, a training that diverges. One line, no traceback.
+
+Imports no torch.
+"""
+
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from fitnets.config.wording import ConfigError
+from fitnets.files import StorageError
+
+SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "the terminal closing"}
+AT_ONCE = 20.0  # seconds that cleaning up may take
+
+
+class Stopped(BaseException):
+    """Ends the whole command: no Exception, so that Hydra, Lightning and a sweep do not go on after it."""
+
+    def __init__(self, why: str, code: int):
+        super().__init__(why, code)
+        self.why, self.code = why, code
+
+
+class StageError(RuntimeError):
+    """A training that cannot go on; the message says why and what to try."""
+
+
+class Diverged(StageError):
+    """Its loss is not finite."""
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Inside, Ctrl-C and SIGTERM raise Stopped; a second one ends the process where it is.
+
+    A signal that was ignored when the process began (nohup) stays so. An exception can get lost in a library's
+    callback, so the process ends after AT_ONCE in any case: what is on disk outlives that.
+    """
+
+    stopping: list[int] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        if stopping:
+            os._exit(128 + number)
+        stopping.append(number)
+        end = threading.Timer(AT_ONCE, os._exit, [128 + number])
+        end.daemon = True
+        end.start()
+        raise Stopped(f"Stopped by {SIGNALS[signal.Signals(number)]}", 128 + number)
+
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    heard = [number for number in SIGNALS if before[number] != signal.SIG_IGN]
+    for number in heard:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in heard:
+            signal.signal(number, before[number])
+
+
+def exit_code(main: Callable[[], int], go_on: str) -> int:
+    """What `main` returns; where it ends before its end, a line that says why, and 2, 1, 130 (Ctrl-C) or 143 (SIGTERM).
+
+    `go_on` is the command that goes on.
+    """
+    try:
+        with stoppable():
+            return main()
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except StageError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except (Stopped, StorageError) as error:
+        why, code = (error.why, error.code) if isinstance(error, Stopped) else (str(error), 1)
+        print(f"\n{why}. What is finished is kept; this goes on where it was: {go_on}", file=sys.stderr)
+        return code
+
+
+def typed(program: str) -> str:
+    """The command line of this process, as a person types it again."""
+    return shlex.join(["python", program, *sys.argv[1:]])

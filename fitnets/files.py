@@ -1,0 +1,265 @@
+"""Files that outlive a kill and a full disk: written whole, with a hash beside them, and checked when they are read.
+
+A file of its own has its hash in a .json of the same name, those of a finished run in its folder's hashes.json. What
+does not match is set aside, never used. Imports no torch.
+"""
+
+import errno
+import hashlib
+import json
+import math
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from filelock import FileLock, Timeout
+
+HASHES = "hashes.json"
+SET_ASIDE = ".set_aside"
+PARTIAL = ".partial"
+SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+
+class StorageError(OSError):
+    """A file or folder that cannot be written; the message names it and the reason."""
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Inside, what the system has against writing `path` is a StorageError."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except (OSError, NotImplementedError) as error:  # filelock's, where a file system has no locks
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        space = isinstance(error, OSError) and error.errno in SPACE
+        hint = "make space" if space else "make it writable, or type another runs_dir (or dataset.cache_dir)"
+        raise StorageError(f"{path} cannot be written: {reason}; {hint}") from error
+
+
+def folder_at(path: Path) -> Path:
+    """The folder, made where it is missing."""
+    with told(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write to inside, which ends as it does; what is still there at the end is removed."""
+    partial = path.with_name(f".{path.stem}.{os.getpid()}{PARTIAL}{path.suffix}")
+    with told(path):
+        try:
+            yield partial
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+
+def put(partial: Path, path: Path) -> None:
+    """Flush a written file to disk and give it its name."""
+    with open(partial, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+    with suppress(OSError):  # not every system lets a folder be flushed
+        of_folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(of_folder)
+        finally:
+            os.close(of_folder)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A file to write inside; at the end it is flushed and becomes `path`, or else nothing is left of it."""
+    with beside(path) as partial:
+        yield partial
+        put(partial, path)
+
+
+def reserve(file: IO[bytes], size: int) -> None:
+    """Take the space of a file that is then written through memory, where a full disk would kill the process."""
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except (AttributeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        file.truncate(size)
+
+
+def clear_partials(folder: Path, stem: str = "") -> None:
+    """Remove what a killed process has begun to write: under a lock, so that nobody is writing it now."""
+    for leftover in folder.glob(f".{stem}*{PARTIAL}*"):
+        with suppress(OSError):
+            leftover.unlink()
+
+
+def write(path: Path, content: str | bytes) -> None:
+    with whole(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def as_json(record: Any) -> str:
+    """JSON as every program reads it: a number that is not finite is null."""
+    return json.dumps(finite(record), indent=2, allow_nan=False) + "\n"
+
+
+def finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """What a JSON file of ours holds; None where it is missing or broken."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+# ------------------------------------------------------------------------------------------- hashes
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file's bytes, read once a process as long as the file is not touched; a new name is no touch."""
+    seen = path.stat()
+    key = seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns
+    if key not in _hashes:
+        with open(path, "rb") as file:
+            _hashes[key] = hashlib.file_digest(file, "sha256").hexdigest()
+    return _hashes[key]
+
+
+_hashes: dict[tuple[int, ...], str] = {}
+
+
+def made_once(path: Path, make: Callable[[], None]) -> None:
+    """Have `make` write a file (by `put_hashed`), unless there is one that matches its hash, which is only read then.
+
+    A lock lets one process make it while others wait. What does not match is said and set aside.
+    """
+    if matches(path):
+        return
+    with locked(path.with_suffix(".lock")):
+        if matches(path):
+            return
+        if path.exists():
+            kept = set_aside(path, path.parent / SET_ASIDE)
+            print(
+                f"{path} is not as it was written (its hash differs): set aside as {kept}, made again", file=sys.stderr
+            )
+        clear_partials(path.parent, path.stem)
+        make()
+
+
+def matches(path: Path) -> bool:
+    about = read_json(path.with_suffix(".json"))
+    return about is not None and path.exists() and sha256(path) == about.get("sha256")
+
+
+def put_hashed(partial: Path, path: Path, about: Mapping[str, Any]) -> None:
+    """Give a written file its name, and first a .json of what it is with its hash: there is no file without."""
+    write(path.with_suffix(".json"), as_json({"sha256": sha256(partial), **about}))
+    put(partial, path)
+
+
+def set_aside(path: Path, place: Path) -> Path:
+    """Move a file or folder to where nothing reads it."""
+    with told(path):
+        place.mkdir(parents=True, exist_ok=True)
+        number = 1
+        while (kept := place / f"{path.name}.{number}").exists():
+            number += 1
+        os.replace(path, kept)
+    return kept
+
+
+# ------------------------------------------------------------------------------- a finished run's folder
+
+
+def write_result(folder: Path, result: Mapping[str, Any]) -> None:
+    """result.json, and before it the hashes of all that the folder holds: a kill between leaves what matches."""
+    text, path = as_json(result), folder / "result.json"
+    own = [hashlib.sha256(text.encode()).hexdigest(), *([sha256(path)] if path.exists() else [])]
+    write(folder / HASHES, as_json({**hashes_of(folder), "result.json": " ".join(own)}))
+    write(path, text)
+
+
+def hashes_of(folder: Path) -> dict[str, str]:
+    """Of the files that are read later, by their path in the folder."""
+    files = [*folder.glob("*.*"), *folder.glob("media/*.*")]
+    read_later = [file for file in sorted(files) if file.suffix in (".yaml", ".csv", ".safetensors", ".png", ".json")]
+    left_out = (HASHES, "last.json")
+    kept = [file for file in read_later if file.name not in left_out and not file.name.startswith(".")]
+    return {str(file.relative_to(folder)): sha256(file) for file in kept}
+
+
+def broken_in(folder: Path) -> str | None:
+    """Why a finished run is not as it was written; None where it is."""
+    hashes = read_json(folder / HASHES)
+    if hashes is None:
+        return f"{HASHES} is missing or cannot be read"
+    if "result.json" not in hashes:
+        return f"{HASHES} is not whole"
+    return next((problem for name in hashes if (problem := problem_with(folder, name, hashes))), None)
+
+
+def problem_with(folder: Path, name: str, hashes: Mapping[str, Any] | None = None) -> str | None:
+    """Why a file of a finished run is not as it was written; None where it is, or where no hash says how it was."""
+    known = (hashes or read_json(folder / HASHES) or {}).get(name)
+    if known is None:
+        return None
+    if not (folder / name).is_file():
+        return f"{name} is missing"
+    same = sha256(folder / name) in str(known).split()
+    return None if same else f"{name} is not as it was written (its hash differs)"
+
+
+# -------------------------------------------------------------------------------------------- locks
+
+
+@contextmanager
+def locked(path: Path, waiting: Callable[[str], None] = lambda holder: None) -> Iterator[bool]:
+    """Hold a lock inside; gives whether another process held it before. `waiting` is told who does.
+
+    The system releases a lock when its holder dies. Only a network folder may keep that of a dead machine: its name
+    is told, and the file can be removed.
+    """
+    holder, waited = path.with_suffix(".holder"), False
+    with told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, mode=0o666)  # a colleague's command may hold it next
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            waited = True
+    if waited:
+        who = _text(holder) or "another process"
+        waiting(f"{who} (if that machine is gone for good, remove {path})")
+        lock.acquire()
+    try:
+        with suppress(OSError):
+            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        yield waited
+    finally:
+        with suppress(OSError):
+            holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
