@@ -263,7 +263,7 @@ def trainer_for(config: Any, label: str, console: Any, options: Options) -> Any:
 
 def start() -> int:
     """The command line: exit code 0, 1 where a training or a job of a sweep has failed, 2 where the config is wrong."""
-    from fitnets.ending import exit_code, typed
+    from fitnets.commands import exit_code, typed
 
     return exit_code(composed_and_run, typed("run.py"))
 

@@ -1,6 +1,5 @@
 """From a run's spec to its objects: data, networks with their initial weights, the stage."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -8,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from fitnets import curriculum
 from fitnets.components import build, resolve
 from fitnets.data.module import EVAL_BATCH, NO_AUGMENTATION, DataModule
-from fitnets.load import build_net, load_student, load_teacher
+from fitnets.files import read_json
+from fitnets.load import build_net, tensors_in
 from fitnets.models.layers import guided_modules, guided_parameters, resolve_layer
 from fitnets.stages.answers import AnswerStore, teacher_answers
 from fitnets.stages.base import GuidedHalf, StageInputs, drawn_with
@@ -26,7 +25,9 @@ DECIDES_ANSWERS = ("dataset", "preprocess", "split_seed", "augment", "precision"
 
 
 def result_of(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "result.json").read_text())
+    found = read_json(folder / "result.json")
+    assert found is not None, f"{folder} holds no result"
+    return found
 
 
 def epochs_of(run: Run, parents: dict[str, Path]) -> int:
@@ -69,10 +70,10 @@ def make_stage(
     spec, teacher = run.spec, None
     net = laid_out(new_student(run, data) if run.trains == "student" else new_teacher(run, data), options)
     if run.continues:
-        net.load_state_dict(load_student(parents["student"]).state_dict(), strict=True)
+        net.load_state_dict(tensors_in(parents["student"] / "student.safetensors"), strict=True)
     answers = None
     if "teacher" in parents:
-        teacher = laid_out(load_teacher(parents["teacher"]).to(device), options)
+        teacher = laid_out(trained_net(run.parents["teacher"], parents["teacher"], data).to(device), options)
         decided_by = {key: spec[key] for key in DECIDES_ANSWERS} | {"train_on": data.train_on}
         store = AnswerStore(
             how=spec["answers"],
@@ -106,8 +107,15 @@ def trained_stage(options: Mapping[str, Any], device: torch.device, run: Run, fo
     data.move_to(device, images=options["images_at"] == "device")
     stage = make_stage(online, data, folders, device)
     for name, net in stage.nets.items():
-        net.load_state_dict(load_file(folder / f"{name}.safetensors"), strict=True)
+        net.load_state_dict(tensors_in(folder / f"{name}.safetensors"), strict=True)
     return stage
+
+
+def trained_net(run: Run, folder: Path, data: DataModule) -> nn.Module:
+    """The network of a finished run: built as the plan says, not the folder, which gives no more than weights."""
+    net = build_net(run.spec[run.trains]["net"], data.input_shape, data.num_classes)
+    net.load_state_dict(tensors_in(folder / f"{run.trains}.safetensors"), strict=True)
+    return net.eval()
 
 
 def new_student(run: Run, data: DataModule) -> nn.Module:

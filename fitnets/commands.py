@@ -6,6 +6,8 @@ only file that knows Hydra.
 """
 
 import re
+import shlex
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -19,6 +21,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fitnets.config import ConfigError, check
 from fitnets.config.composing import hydra_problem, one_line_errors
+from fitnets.ending import StageError, Stopped, stoppable
+from fitnets.files import StorageError
 from fitnets.store import NO_CURRICULUM, Arm
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -201,3 +205,28 @@ def positions(config: Config, say: Callable[[str], None]) -> list[Command]:
         layers = dict(zip(("hint.teacher_layer", "hint.student_layer"), map(str, pair), strict=True))
         found += [Command(of_arm.changed(layers | {"seed": seed}), arm, arm.name, layers) for seed in config["seeds"]]
     return found
+
+
+def exit_code(main: Callable[[], int], go_on: str) -> int:
+    """What `main` returns; where it ends before its end, a line that says why, and 2, 1, 130 (Ctrl-C) or 143 (SIGTERM).
+
+    `go_on` is the command that goes on.
+    """
+    try:
+        with stoppable():
+            return main()
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except StageError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except (Stopped, StorageError) as error:
+        why, code = (error.why, error.code) if isinstance(error, Stopped) else (str(error), 1)
+        print(f"\n{why}. What is finished is kept; this goes on where it was: {go_on}", file=sys.stderr)
+        return code
+
+
+def typed(program: str) -> str:
+    """The command line of this process, as a person types it again."""
+    return shlex.join(["python", program, *sys.argv[1:]])

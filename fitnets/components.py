@@ -35,6 +35,9 @@ def targets(spec: Any) -> Iterator[str]:
             yield spec["_target_"]
         for value in spec.values():
             yield from targets(value)
+    elif isinstance(spec, list):
+        for value in spec:
+            yield from targets(value)
 
 
 def is_library(target: str) -> bool:

@@ -4,16 +4,11 @@ Imports no torch.
 """
 
 import os
-import shlex
 import signal
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-
-from fitnets.config.wording import ConfigError
-from fitnets.files import StorageError
 
 SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "the terminal closing"}
 AT_ONCE = 20.0  # seconds that cleaning up may take
@@ -63,28 +58,3 @@ def stoppable() -> Iterator[None]:
     finally:
         for number in heard:
             signal.signal(number, before[number])
-
-
-def exit_code(main: Callable[[], int], go_on: str) -> int:
-    """What `main` returns; where it ends before its end, a line that says why, and 2, 1, 130 (Ctrl-C) or 143 (SIGTERM).
-
-    `go_on` is the command that goes on.
-    """
-    try:
-        with stoppable():
-            return main()
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except StageError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except (Stopped, StorageError) as error:
-        why, code = (error.why, error.code) if isinstance(error, Stopped) else (str(error), 1)
-        print(f"\n{why}. What is finished is kept; this goes on where it was: {go_on}", file=sys.stderr)
-        return code
-
-
-def typed(program: str) -> str:
-    """The command line of this process, as a person types it again."""
-    return shlex.join(["python", program, *sys.argv[1:]])

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 HASHES = "hashes.json"
 SET_ASIDE = ".set_aside"
 PARTIAL = ".partial"
+MOST_CONFIG_BYTES, MOST_CONFIG_ENTRIES = 2**20, 100_000
 SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
@@ -126,6 +127,34 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A run folder's config.yaml, plain data of a bounded size. Raises ValueError for what is none."""
+    import yaml
+
+    path = folder / "config.yaml"
+    if path.stat().st_size > MOST_CONFIG_BYTES:
+        raise ValueError(f"{path} is larger than {MOST_CONFIG_BYTES:,} bytes, which no config is")
+    try:
+        found = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        count = _entries(found, MOST_CONFIG_ENTRIES)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} cannot be read as plain YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(found, dict) or count <= 0:
+        raise ValueError(f"{path} is no config of a run")
+    return found
+
+
+def _entries(value: Any, left: int) -> int:
+    """What is left of a number of entries after those of a nested value: aliases make few bytes into many of them."""
+    for entry in (
+        [*value.keys(), *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ()
+    ):
+        left = _entries(entry, left - 1)
+        if left <= 0:
+            return 0
+    return left
 
 
 # ------------------------------------------------------------------------------------------- hashes

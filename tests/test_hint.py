@@ -48,9 +48,9 @@ def test_neither_network_runs_past_its_named_layer(small, answers: str) -> None:
 
     from fitnets import assemble
 
-    load, new = assemble.load_teacher, assemble.new_student
+    load, new = assemble.trained_net, assemble.new_student
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(assemble, "load_teacher", lambda folder: heard("teacher", load(folder), hear))
+        patched.setattr(assemble, "trained_net", lambda *args: heard("teacher", load(*args), hear))
         patched.setattr(assemble, "new_student", lambda *args: heard("student", new(*args), hear))
         stage, data = stage_of(run, Path(config["runs_dir"]))
     ran.clear()  # layers' shapes are learned from a whole pass

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.fast
 ROOMS = [  # from the door to the cellar: a room may import those below it
     *("scripts", "run", "sweep", "commands", "positions", "report", "config", "training", "assemble", "stages", "plan"),
     *("curriculum", "losses", "__init__", "load", "models", "data", "tracking", "store", "signatures", "fingerprint"),
-    *("components", "seeds", "distributed", "progress"),
+    *("components", "files", "ending", "seeds", "distributed", "progress"),
 ]
 BEHIND_THE_DOOR = {  # who imports more of curriculum than its door
     ("training", "checks"),
@@ -23,7 +23,7 @@ BEHIND_THE_DOOR = {  # who imports more of curriculum than its door
     ("scripts", "agreement"),
 }
 MOST_LINES = 300
-MOST_LINES_OF_ALL = 12_200  # raised for what users can newly do (last: pictures and folders as they come), else not
+MOST_LINES_OF_ALL = 12_900  # raised for what users can newly do (last: faults, strangers, wrong words), else not
 
 FILES = sorted([*ROOT.glob("fitnets/**/*.py"), ROOT / "run.py", *ROOT.glob("scripts/*.py")])
 
@@ -75,7 +75,7 @@ def test_arrows_go_down_only() -> None:
 
 def test_the_report_reads_the_store_and_nothing_of_training() -> None:
     rooms = {room_of(other) for module in MODULES if room_of(module) == "report" for other in IMPORTS[module]}
-    assert rooms <= {"report", "store", "tracking"}
+    assert rooms <= {"report", "store", "files", "tracking"}
     for module, others in IMPORTS.items():
         if room_of(module) in ("data", "stages", "curriculum", "losses", "models", "training"):
             assert not any(room_of(other) == "report" for other in others), module

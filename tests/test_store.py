@@ -11,8 +11,9 @@ import pytest
 import torch
 import yaml
 
+from fitnets.files import sha256, write_result
 from fitnets.plan import plan
-from fitnets.store import ensure, folder_of, read_result, status, with_parents
+from fitnets.store import ensure, folder_of, read_result, resumes_at, status, with_parents
 from tests.conftest import composed, go, named_runs
 from tests.trained import pick
 
@@ -23,7 +24,7 @@ def test_every_run_leaves_a_folder_that_explains_itself(compared) -> None:
         folder = folder_of(run, runs_dir)
         weights = {"teacher": {"teacher"}, "hint": {"student", "regressor"}}.get(run.stage, {"student"})
         files = {path.name for path in folder.iterdir()}
-        always = {"result.json", "config.yaml", "metrics.csv", "preprocess.safetensors", "media"}
+        always = {"result.json", "config.yaml", "metrics.csv", "preprocess.safetensors", "hashes.json", "media"}
         assert files == always | {f"{name}.safetensors" for name in weights}
         result = json.loads((folder / "result.json").read_text())
         assert result["fingerprint"] == run.fingerprint and result["stage"] == run.stage
@@ -135,8 +136,7 @@ def test_a_lock_lets_one_train_and_the_others_wait(small) -> None:
         for _ in range(2):  # the others have asked
             assert waiting.acquire(timeout=60)
         time.sleep(0.1)
-        folder.mkdir(parents=True)
-        (folder / "result.json").write_text(json.dumps({"fingerprint": run.fingerprint}))
+        write_result(folder, {"fingerprint": run.fingerprint})
 
     def say(line: str) -> None:
         said.append(line)
@@ -160,6 +160,10 @@ def test_status_tells_done_half_finished_and_missing(small) -> None:
     folder = folder_of(run, runs_dir)
     folder.mkdir(parents=True)
     (folder / "last.ckpt").write_text("")
-    assert status(run, runs_dir) == "half-finished"
-    (folder / "result.json").write_text("{}")
+    assert status(run, runs_dir) == "missing", "it has no hash"
+    (folder / "last.json").write_text(json.dumps({sha256(folder / "last.ckpt"): 3}))
+    assert status(run, runs_dir) == "half-finished" and resumes_at(run, runs_dir) == 3
+    write_result(folder, {})
     assert status(run, runs_dir) == "done"
+    (folder / "result.json").write_text("{")
+    assert status(run, runs_dir) == "broken"

@@ -5,7 +5,6 @@ import json
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -14,9 +13,11 @@ from omegaconf import OmegaConf
 
 from fitnets.commands import arm_names, commands_of
 from fitnets.config import ConfigError, check
+from fitnets.ending import Stopped
+from fitnets.files import as_json, write
 from fitnets.plan import plan
 from fitnets.report.sweep import finish, read_jobs, swept, varied
-from fitnets.sweep import as_job, described, refusal, write
+from fitnets.sweep import as_job, described, refusal
 from tests.conftest import ROOT, SMALL, composed
 from tests.test_launchers import with_hydra
 from tests.typed import ENDS_ITS_PROCESS, ENV, command, each_typed, typed
@@ -97,7 +98,7 @@ def test_which_keys_make_rows() -> None:
 def test_a_sweep_of_comparisons_has_rows_for_its_arms(compared, tmp_path: Path, capsys) -> None:
     cfg, runs_dir = compared
     jobs = [["temperature=3"], ["temperature=4"]]
-    write(tmp_path / "sweep.json", {"name": "compare-x", "words": [], "jobs": jobs, "runs_dir": str(tmp_path)})
+    write(tmp_path / "sweep.json", as_json({"name": "compare-x", "words": [], "jobs": jobs, "runs_dir": str(tmp_path)}))
     with as_job(tmp_path / "0", 0, ["temperature=3"]) as job:
         commands = commands_of(cfg, print)
         job.name_runs(commands, [plan(command.config, command.arm) for command in commands], runs_dir)
@@ -111,25 +112,25 @@ def test_a_sweep_of_comparisons_has_rows_for_its_arms(compared, tmp_path: Path, 
 
 def test_a_job_leaves_its_end_on_disk(tmp_path: Path) -> None:
     jobs = [[f"seed={seed}"] for seed in range(4)]
-    write(tmp_path / "sweep.json", {"jobs": jobs})
+    write(tmp_path / "sweep.json", as_json({"jobs": jobs}))
     with as_job(tmp_path / "0", 0, jobs[0]):
         pass
     with as_job(tmp_path / "1", 1, jobs[1]):
         raise ConfigError(["a is 1", "b is 2"])
     with as_job(tmp_path / "2", 2, jobs[2]):
-        sys.exit("gone")
+        raise MemoryError("gone")
     ends = [(job["status"], job.get("reason")) for job in read_jobs(tmp_path)]
     assert ends == [
         ("done", None),
         ("refused", "a is 1; b is 2"),
-        ("failed", "SystemExit: gone"),
+        ("failed", "MemoryError: gone"),
         ("failed", "it was never started"),
     ]
 
 
 def test_where_all_that_failed_was_refused_the_exit_code_says_so(tmp_path: Path, capsys) -> None:
     jobs = [[f"seed={seed}"] for seed in range(2)]
-    write(tmp_path / "sweep.json", {"name": "x", "words": [], "jobs": jobs, "runs_dir": str(tmp_path)})
+    write(tmp_path / "sweep.json", as_json({"name": "x", "words": [], "jobs": jobs, "runs_dir": str(tmp_path)}))
     with as_job(tmp_path / "0", 0, jobs[0]):
         pass
     with as_job(tmp_path / "1", 1, jobs[1]):
@@ -139,9 +140,10 @@ def test_where_all_that_failed_was_refused_the_exit_code_says_so(tmp_path: Path,
 
 
 def test_a_job_that_was_killed_is_a_failure(tmp_path: Path) -> None:
-    write(tmp_path / "sweep.json", {"jobs": [["seed=0"]]})
-    with pytest.raises(KeyboardInterrupt), as_job(tmp_path / "0", 0, ["seed=0"]):
-        raise KeyboardInterrupt
+    write(tmp_path / "sweep.json", as_json({"jobs": [["seed=0"]]}))
+    for end in (KeyboardInterrupt(), SystemExit(-1), Stopped("Stopped by SIGTERM", 143)):  # -1: submitit's, to requeue
+        with pytest.raises(type(end)), as_job(tmp_path / "0", 0, ["seed=0"]):
+            raise end
     (job,) = read_jobs(tmp_path)
     assert (job["status"], job["reason"]) == ("failed", "it was stopped before it ended")
 

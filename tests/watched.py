@@ -80,7 +80,7 @@ class Watch:
 
     def run(self, config: Config) -> None:
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(assemble, "load_teacher", self._loading(assemble.load_teacher))
+            patched.setattr(assemble, "trained_net", self._loading(assemble.trained_net))
             patched.setattr(DataModule, "test_batch", self._reading(DataModule.test_batch))
             door.run(config, door.Options(callbacks=self._callbacks))
 
@@ -92,8 +92,8 @@ class Watch:
         return [Look(self.current)]
 
     def _loading(self, load: Any) -> Any:
-        def loaded(folder: Path) -> nn.Module:
-            net = load(folder)
+        def loaded(*args: Any) -> nn.Module:
+            net = load(*args)
             teacher = Teacher(net, state(net))
 
             def ran(module: nn.Module, _inputs: Any) -> None:

@@ -1,9 +1,10 @@
 """Rank agreement of scores of the same samples, from what is on disk. Imports no torch."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from fitnets.files import broken_in, read_config, read_json
 
 SCORES = "scores.safetensors"  # difficulty (N,) by sample id, NaN where there is none
 SAME_DATA = ("dataset", "preprocess", "split_seed")  # what two scores must share to be compared
@@ -14,17 +15,16 @@ def agreements(folder: Path, own: str) -> dict[str, float]:
 
     Of several by one name in the same runs_dir the newest counts.
     """
-    import yaml
     from safetensors.numpy import load_file
 
     def data_of(run_folder: Path) -> list[Any]:
-        config = yaml.safe_load((run_folder / "config.yaml").read_text())
+        config = read_config(run_folder)
         return [config[key] for key in SAME_DATA]
 
     found, difficulty = {}, load_file(folder / SCORES)["difficulty"]
     for path in sorted(folder.parent.glob("score-*/result.json"), key=lambda path: path.stat().st_mtime):
-        name = json.loads(path.read_text())["score"]["name"]
-        if name != own and data_of(path.parent) == data_of(folder):
+        name = (read_json(path) or {}).get("score", {}).get("name", own)
+        if broken_in(path.parent) is None and name != own and data_of(path.parent) == data_of(folder):
             found[name] = spearman(difficulty, load_file(path.parent / SCORES)["difficulty"])
     return found
 

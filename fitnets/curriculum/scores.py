@@ -5,7 +5,7 @@ clean (no augmentation), networks in eval mode. What a score `needs` is trained 
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from fitnets.components import build
+from fitnets.components import build, targets
 from fitnets.curriculum.agreement import SCORES, agreements
 from fitnets.curriculum.planning import NOT_OPTIONS
 from fitnets.data.images import gathered
 from fitnets.files import write
-from fitnets.load import load_student, load_teacher
+from fitnets.load import load_student, load_teacher, tensors_in
 from fitnets.losses.features import joined, unexplained
 from fitnets.models.layers import Cut, resolve_layer
 from fitnets.store import Run
@@ -40,6 +40,7 @@ class Scored:
     data: "DataModule"
     folders: Mapping[str, Path]  # of the runs that the score needs, by role
     hint_stage: Any = None  # a finished hint stage, for hint_error
+    trust: Sequence[str] = ()  # modules of the user's own that their networks are of
 
     @property
     def labels(self) -> Tensor:
@@ -51,7 +52,7 @@ class Scored:
         return (self.data.preprocessed(part) for part in index.split(BATCH))
 
     def teacher_logits(self) -> Tensor:
-        return self.logits(load_teacher(self.folders["teacher"]))
+        return self.logits(load_teacher(self.folders["teacher"], self.trust))
 
     @torch.no_grad()
     def logits(self, net: nn.Module, index: Tensor | None = None) -> Tensor:
@@ -99,11 +100,11 @@ def svm_margin(scored: Scored, features: str, components: int, folds: int, regul
     from sklearn.svm import LinearSVC
 
     if features == "teacher":
-        teacher = load_teacher(scored.folders["teacher"])
+        teacher = load_teacher(scored.folders["teacher"], scored.trust)
         layer, _ = resolve_layer(
-            teacher, "penultimate", scored.data.input_shape, "teacher", "curriculum.score.features"
+            teacher.net, "penultimate", scored.data.input_shape, "teacher", "curriculum.score.features"
         )
-        x = scored.logits(Cut(teacher, layer)).float()
+        x = scored.logits(nn.Sequential(teacher.preprocess, Cut(teacher.net, layer))).float()
     else:
         x = torch.cat([batch.flatten(1).cpu() for batch in scored.batches(scored.data.train_index)])
     labels = scored.labels
@@ -138,12 +139,14 @@ def numbers_in(path: str) -> Any:
 
 def self_taught(scored: Scored, epochs: int, seed: int) -> Tensor:
     """Cross-entropy of a student that was trained once without curriculum on these very samples, nats."""
-    return F.cross_entropy(scored.logits(load_student(scored.folders["student"])), scored.labels, reduction="none")
+    return F.cross_entropy(
+        scored.logits(load_student(scored.folders["student"], scored.trust)), scored.labels, reduction="none"
+    )
 
 
 def learned_epoch(scored: Scored, epochs: int, seed: int) -> Tensor:
     """The first epoch (from 1) from which a student stayed right to the end; epochs + 1 if it ended wrong."""
-    return load_file(scored.folders["student"] / "learned_epoch.safetensors")["epoch"].double()
+    return tensors_in(scored.folders["student"] / "learned_epoch.safetensors")["epoch"].double()
 
 
 def c_score(scored: Scored, folds: int, repeats: int, epochs: int, seed: int) -> Tensor:
@@ -152,7 +155,7 @@ def c_score(scored: Scored, folds: int, repeats: int, epochs: int, seed: int) ->
     for role, folder in scored.folders.items():
         fold, repeat = (int(word) for word in role.removeprefix("fold").split("_"))
         held_out = scored.data.fold(fold, folds, repeat)
-        logits = scored.logits(load_student(folder), held_out)
+        logits = scored.logits(load_student(folder, scored.trust), held_out)
         labels = scored.data.given_labels[held_out].cpu()
         difficulty[held_out] += F.cross_entropy(logits, labels, reduction="none") / repeats
     return difficulty[scored.data.train_index]
@@ -173,7 +176,7 @@ def hint_error(scored: Scored, epochs: int, seed: int) -> Tensor:
 
 def difficulty_in(folder: Path) -> Tensor:
     """(N,) float64 by sample id of the training file, higher = harder, as a score run has left it."""
-    return load_file(folder / SCORES)["difficulty"]
+    return tensors_in(folder / SCORES)["difficulty"]
 
 
 def score_samples(
@@ -188,7 +191,8 @@ def score_samples(
     started = time.monotonic()
     (folder / "media").mkdir(parents=True, exist_ok=True)
     hint_stage = trained_stage(run.parents["hint"], parents["hint"]) if "hint" in parents else None
-    scored = Scored(data, parents, hint_stage)
+    nets = [parent.spec[parent.trains].get("net", {}) for parent in run.needed.values()]
+    scored = Scored(data, parents, hint_stage, trust=[target.rpartition(".")[0] for target in targets(nets)])
     options = {key: value for key, value in run.spec["score"].items() if key not in NOT_OPTIONS}
     if "score_path" in run.sources:
         options["path"] = run.sources["score_path"]

@@ -7,35 +7,50 @@ floats).
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Final
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from fitnets.components import build
 from fitnets.files import beside, made_once, put_hashed
 
 
-@dataclass(frozen=True)
-class Preprocess:
-    """uint8 (B, C, H, W) -> float32 of the same shape."""
+class Preprocess(nn.Module):
+    """uint8 (B, C, H, W) -> float32 of the same shape; in half precision the result is too.
 
-    kind: str  # "standardise" or "gcn_zca"
-    tensors: dict[str, Tensor]  # what a loaded student needs to repeat it
-    scale: float = 1.0
+    `tensors` is what a loaded student needs to repeat it: mean and std, or mean and, with whitening, zca.
+    """
 
-    def __call__(self, images: Tensor) -> Tensor:
+    mean: Tensor
+    std: Tensor | None
+    zca: Tensor | None
+    scale: Final[float]
+    __jit_unused_properties__: ClassVar = ["tensors"]
+
+    def __init__(self, kind: str, tensors: Mapping[str, Tensor], scale: float = 1.0):
+        super().__init__()
+        if kind not in ("standardise", "gcn_zca"):
+            raise ValueError(f"there is no preprocessing {kind!r}: standardise | gcn_zca")
+        self.kind, self.scale = kind, float(scale)
+        for name in ("mean", "std", "zca"):
+            self.register_buffer(name, tensors.get(name))
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        return dict(self.named_buffers())
+
+    def forward(self, images: Tensor) -> Tensor:
         x = images.float()
-        if self.kind == "standardise":
-            return (x - self.tensors["mean"]) / self.tensors["std"]
-        flat = contrast_normalised(x.flatten(1), self.scale) - self.tensors["mean"]
-        return (flat @ self.tensors["zca"]).view_as(x) if "zca" in self.tensors else flat.view_as(x)
-
-    def to(self, device: torch.device) -> "Preprocess":
-        return replace(self, tensors={name: tensor.to(device) for name, tensor in self.tensors.items()})
+        std, zca = self.std, self.zca
+        if std is not None:
+            return ((x - self.mean) / std).to(self.mean.dtype)
+        flat = contrast_normalised(x.flatten(1), self.scale) - self.mean
+        if zca is not None:
+            flat = flat @ zca.float()
+        return flat.view_as(x).to(self.mean.dtype)
 
 
 Batches = Callable[[], Iterable[Tensor]]

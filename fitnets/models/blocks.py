@@ -13,13 +13,20 @@ from torch import Tensor, nn
 Pool = int | Sequence[int] | str | None
 
 
-def max_pool(x: Tensor, pool: Pool) -> Tensor:
-    """Max over windows of (B, C, H, W)."""
-    if pool is None or x.shape[-2:] == (1, 1):
-        return x
-    if isinstance(pool, str):
-        return x.amax((-2, -1), keepdim=True)
+def pooling(pool: Pool) -> tuple[int, int]:
+    """Window and stride as TorchScript can hold them: 0 pools nothing, -1 everything left."""
+    if pool is None or isinstance(pool, str):
+        return (0, 0) if pool is None else (-1, -1)
     window, stride = (pool, pool) if isinstance(pool, int) else pool
+    return window, stride
+
+
+def max_pool(x: Tensor, window: int, stride: int) -> Tensor:
+    """Max over windows of (B, C, H, W)."""
+    if window == 0 or (x.shape[-2] == 1 and x.shape[-1] == 1):
+        return x
+    if window < 0:
+        return x.amax((-2, -1), keepdim=True)
     return F.max_pool2d(x, window, stride, ceil_mode=True)
 
 
@@ -47,11 +54,12 @@ class MaxoutConv2d(nn.Conv2d):
     ):
         super().__init__(in_channels, units * pieces, kernel_size, stride=stride, padding=padding)
         self.pieces = pieces
-        self.pool = pool
+        self.window, self.stride_of_pool = pooling(pool)
         self.max_norm = max_norm
 
     def forward(self, input: Tensor) -> Tensor:
-        return max_pool(super().forward(input).unflatten(1, (-1, self.pieces)).amax(2), self.pool)
+        z = self._conv_forward(input, self.weight, self.bias)  # as nn.Conv2d's own, which TorchScript can't call
+        return max_pool(z.unflatten(1, [-1, self.pieces]).amax(2), self.window, self.stride_of_pool)
 
 
 class MaxoutLinear(nn.Linear):
@@ -68,7 +76,7 @@ class MaxoutLinear(nn.Linear):
         self.max_norm = max_norm
 
     def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input).unflatten(1, (-1, self.pieces)).amax(2)
+        return F.linear(input, self.weight, self.bias).unflatten(1, [-1, self.pieces]).amax(2)
 
 
 class ConvBnReLU(nn.Module):
@@ -80,7 +88,7 @@ class ConvBnReLU(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, units, kernel_size, padding=kernel_size // 2, bias=False)
         self.bn = nn.BatchNorm2d(units)
-        self.pool = pool
+        self.window, self.stride_of_pool = pooling(pool)
 
     def forward(self, x: Tensor) -> Tensor:
-        return max_pool(F.relu(self.bn(self.conv(x))), self.pool)
+        return max_pool(F.relu(self.bn(self.conv(x))), self.window, self.stride_of_pool)

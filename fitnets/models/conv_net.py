@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fitnets.models.blocks import MaxoutConv2d, MaxoutLinear, Pool, max_pool
+from fitnets.models.blocks import MaxoutConv2d, MaxoutLinear, Pool, max_pool, pooling
 
 
 class ConvNet(nn.Sequential):
@@ -75,10 +75,11 @@ class ConvReLU(nn.Conv2d):
 
     def __init__(self, in_channels: int, units: int, kernel_size: int, padding: int = 0, pool: Pool = None):
         super().__init__(in_channels, units, kernel_size, padding=padding)
-        self.pool = pool
+        self.window, self.stride_of_pool = pooling(pool)
 
     def forward(self, input: Tensor) -> Tensor:
-        return max_pool(super().forward(input).relu(), self.pool)
+        z = self._conv_forward(input, self.weight, self.bias)  # as nn.Conv2d's own, which TorchScript can't call
+        return max_pool(z.relu(), self.window, self.stride_of_pool)
 
 
 class ReLUNet(ConvNet):

@@ -1,7 +1,6 @@
 """Finished runs as their folders hold them: config.yaml, result.json, metrics.csv, pictures. Imports no torch."""
 
 import csv
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -10,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
+from fitnets.files import problem_with, read_config, read_json
 
 # What a run reached in words, for `filled`; a regressor has R2, a student accuracy
 REACHED = (
@@ -83,7 +82,8 @@ class Folder:
     @property
     def diverged(self) -> bool:
         """Whether a validation figure of it, or of a step before it, is not finite."""
-        return not all(math.isfinite(figure) for step in self.steps for figure in step.result["validation"].values())
+        figures = [figure for step in self.steps for figure in step.result["validation"].values()]
+        return any(figure is None or not math.isfinite(figure) for figure in figures)
 
     @property
     def search(self) -> "Folder":
@@ -96,7 +96,7 @@ class Folder:
         path = self.path / "metrics.csv"
         if not path.exists():  # a teacher that stays untrained
             return []
-        with open(path) as file:
+        with open(path, encoding="utf-8") as file:
             return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
 
 
@@ -156,14 +156,27 @@ def _problem_with(folder: Path) -> str | None:
 
 def _is_old(folder: Path) -> bool:
     """Whether config.yaml is from before it said what the run trains."""
-    return "\ntrains: " not in (folder / "config.yaml").read_text()
+    return "\ntrains: " not in (folder / "config.yaml").read_text(encoding="utf-8", errors="replace")
 
 
 def _read(path: Path, known: dict[Path, Folder]) -> Folder:
     if path not in known:
-        config = yaml.load((path / "config.yaml").read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        result = json.loads((path / "result.json").read_text())
-        above = {role: path.parent / name for role, name in config["parents"].items()}
+        config, result = _checked(path)
+        above = {role: path.parent / Path(name).name for role, name in config["parents"].items()}  # none lies elsewhere
         parents = {role: _read(folder, known) for role, folder in above.items() if _problem_with(folder) is None}
         known[path] = Folder(path, config, result, parents)
     return known[path]
+
+
+def _checked(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """config.yaml and result.json of a finished run. Raises NoRuns where they are not as they were written."""
+    problems = [problem_with(path, name) for name in ("config.yaml", "result.json", "metrics.csv")]
+    result = read_json(path / "result.json")
+    try:
+        config = read_config(path)
+    except ValueError as error:
+        problems.append(str(error))
+    if any(problems) or result is None:
+        problem = next(filter(None, problems), "result.json cannot be read")
+        raise NoRuns(f"{path}: {problem}; the command that made it makes it again")
+    return config, result
