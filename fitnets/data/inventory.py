@@ -23,6 +23,7 @@ def inventory(images: Images, train: Tensor, val: Tensor) -> dict[str, Any]:
         **{part: len(of_part) for part, of_part in labels.items()},
         "shape": list(images.images.shape[1:]),
         "classes": dict(zip(images.class_names, of_class, strict=True)),
+        "largest_class": float(counts[:, 1].max() / counts[:, 1].sum().clamp(min=1)),  # its share of validation
         "uneven": uneven(counts.sum(1)),
         "repeated": repeated(images, train, val),
         "files": dict(images.found),

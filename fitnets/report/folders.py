@@ -86,6 +86,13 @@ class Folder:
         return any(figure is None or not math.isfinite(figure) for figure in figures)
 
     @property
+    def nothing_learned(self) -> list[str]:
+        """A sentence for each training behind it, and its own, that was no better than knowing nothing."""
+        before = dict.fromkeys(line for parent in self.parents.values() for line in parent.nothing_learned)
+        own = self.result.get("learned_nothing")
+        return [*before, *([f"{self.name} LEARNED NOTHING: {own}"] if own else [])]
+
+    @property
     def search(self) -> "Folder":
         """The training with validation figures over time: a retraining on all images has none and follows one."""
         return self.parents.get("searched", self)

@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from fitnets.files import folder_at, write
 from fitnets.report import predictions, sections
 from fitnets.report.comparisons import Comparison, comparisons_of
 from fitnets.report.folders import Folder, joined, read, with_ancestors
@@ -56,10 +57,9 @@ def write_page(
         commands=made_by(family, commands),
         made_with=made_with(family),
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f"{out.name}.partial")
-    partial.write_text(page, encoding="utf-8")
-    return partial.replace(out)
+    folder_at(out.parent)
+    write(out, page)
+    return out
 
 
 def sections_of(comparison: Comparison) -> str:
@@ -83,7 +83,8 @@ def about(given: Sequence[Folder], family: Sequence[Folder]) -> dict[str, str]:
         data.append(f"{run.result['dataset']} ({size}, {classes} classes, {run.labels_text})")
     terms["data"] = joined(data, "; ")
     terms["images"] = joined((images_text(run.result["data"]) for run in given), "; ")
-    terms["notes"] = joined((note for run in given for note in run.result["data"]["notes"]), "; ")
+    notes = (note for run in given for note in [*run.result["data"]["notes"], *run.nothing_learned])
+    terms["notes"] = joined(notes, "; ")
     terms["seeds"] = joined(sorted({run.config["seed"] for run in given if run.of_student}))
     return terms
 

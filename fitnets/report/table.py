@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fitnets.files import folder_at, whole
+from fitnets.files import write as write_file
 from fitnets.report import plots
 from fitnets.report.charts import png
 from fitnets.report.columns import BALANCED, DIVERGED, MULTS, PARAMS, SECONDS, UPDATES, Column, N, test_accuracy, versus
@@ -75,7 +77,7 @@ class Table:
 
     def write_csv(self, path: Path, comments: Sequence[str] = ()) -> None:
         """Accuracies and differences are fractions; an arm has the name that is typed."""
-        with open(path, "w", newline="") as file:
+        with whole(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
             file.writelines(f"# {line}\n" for line in comments)
             writer = csv.writer(file)
             writer.writerow([*self.rows[0].at, *(name for column in self.columns for name in column.names)])
@@ -92,8 +94,8 @@ def write(report: Report, console: Any) -> list[Row]:
     if not table.rows:
         console.print(f"\n{table.title}\n\nThese runs have no validation figure to choose by, so there is no table.")
         return []
-    report.folder.mkdir(parents=True, exist_ok=True)
-    (report.folder / "table.md").write_text(table.markdown(report.command))
+    folder_at(report.folder)
+    write_file(report.folder / "table.md", table.markdown(report.command))
     table.write_csv(report.folder / "table.csv")
     text = aligned(table.lines(brief=report.fixed), left=len(rows[0].at) if report.fixed else 0)
     console.print(f"\n{table.title}\n\n{text}\n\n{table.footnote}")
@@ -173,8 +175,9 @@ def where_diverged(rows: Sequence[Row]) -> list[Column]:
 
 
 def notes_on(rows: Sequence[Row]) -> list[str]:
-    """What is to be known of the data, and of runs that diverged, before the figures are believed."""
-    notes = dict.fromkeys(note for row in rows for run in row.runs for note in run.result["data"]["notes"])
+    """What is to be known of the data, of runs that learned nothing or diverged, before the figures are believed."""
+    runs = [run for row in rows for run in row.runs]
+    notes = dict.fromkeys(note for run in runs for note in [*run.result["data"]["notes"], *run.nothing_learned])
     diverged = ["diverged: runs with figures that are not finite; a row with one is never chosen"]
     return [f"NOTE: {note}." for note in [*notes, *(diverged if where_diverged(rows) else [])]]
 

@@ -65,7 +65,11 @@ def one_line(result: Mapping[str, Any]) -> str:
     if not words:  # a stage of one's own, with figures of its own
         words = [f"{name} {value:.4g}" for name, value in figures.items()]
     regressor = filled(result, "regressor {hint[regressor]}") if "hint_loss" in figures else []
-    return ", ".join([*words, *regressor, seconds])
+    return ", ".join([*words, *regressor, seconds, *nothing_learned(result)])
+
+
+def nothing_learned(result: Mapping[str, Any]) -> list[str]:
+    return filled(result, "LEARNED NOTHING ({learned_nothing})") if result.get("learned_nothing") else []
 
 
 def trust_text(score: Mapping[str, Any]) -> str:
@@ -86,6 +90,7 @@ def summary(run: Run, result: Mapping[str, Any], runs_dir: Path, words: Sequence
     lines += ["".join(loss)] if "hint_loss" in result["validation"] else []
     reached, more = SUMMARY[:3], SUMMARY[3:]
     lines += filled(result, *reached, *([BALANCED] if result["data"]["uneven"] else []), *more)
+    lines += [f"  {line}" for line in nothing_learned(result)]
     lines += [f"  lies in              {folder}", f"  next                 {next_command(run, folder, words)}"]
     return "\n".join(lines)
 

@@ -4,7 +4,6 @@ Nothing here imports torch, Lightning, wandb or tensorboard before it is used.
 """
 
 import contextlib
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -48,10 +47,14 @@ class TensorBoard:
 
 
 class Loggers:
-    """The loggers of one stage. They see a resumed stage's epochs from the first one on."""
+    """The loggers of one stage. They see a resumed stage's epochs from the first one on.
 
-    def __init__(self, loggers: list[TensorBoard | WandbRun]):
+    One that fails, for its network, its disk or its own sake, is said and left out: the training goes on.
+    """
+
+    def __init__(self, loggers: list[TensorBoard | WandbRun], say: Callable[[str], None] = print):
         self.loggers = loggers
+        self.say = say
         self.measure: Callable[[], dict[str, float]] = dict
         self.began = time.monotonic()
         self.spent = self.price = 0.0
@@ -68,35 +71,53 @@ class Loggers:
             extra = self.measure()
             self.price = time.monotonic() - started
             self.spent += self.price
-        for logger in self.loggers:
-            logger.row({**row, **extra})
+        self.each(lambda logger: logger.row({**row, **extra}))
 
     def end(self, result: Mapping[str, Any], media: Path) -> None:
-        for logger in self.loggers:
-            logger.end(final_figures(result), result, media)
+        self.each(lambda logger: logger.end(final_figures(result), result, media))
+
+    def close(self, exit_code: int) -> None:
+        self.each(lambda logger: logger.close(exit_code))
+
+    def each(self, act: Callable[[TensorBoard | WandbRun], None]) -> None:
+        for logger in list(self.loggers):
+            try:
+                act(logger)
+            except Exception as error:
+                self.loggers.remove(logger)
+                self.say(failed(NAMES.get(type(logger), type(logger).__name__), error))
+
+
+NAMES: dict[type, str] = {TensorBoard: "TensorBoard", WandbRun: "W&B"}
+
+
+def failed(name: str, error: Exception) -> str:
+    reason = next(iter(str(error).splitlines()), "")
+    return f"{name} failed ({type(error).__name__}: {reason}); the training goes on without it, metrics.csv has all"
 
 
 @contextlib.contextmanager
 def started(
     run: Run, folder: Path, parents: Mapping[str, Path], chosen: Mapping[str, Any], say: Callable[[str], None]
 ) -> Iterator[Loggers]:
-    """The loggers that `chosen` (the config's `logger`) names, closed with exit code 1 where the stage raises.
-
-    In a training on several devices the first process logs alone.
-    """
-    loggers: list[TensorBoard | WandbRun] = []
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        if "tensorboard" in chosen:
-            loggers.append(TensorBoard(folder))
-        if "wandb" in chosen:
-            loggers.append(WandbRun(run, folder, parents, chosen["wandb"], say))
+    """The loggers that `chosen` (the config's `logger`) names, closed with exit code 1 where the stage raises."""
+    makers: dict[str, Callable[[], TensorBoard | WandbRun]] = {
+        "tensorboard": lambda: TensorBoard(folder),
+        "wandb": lambda: WandbRun(run, folder, parents, chosen["wandb"], say),
+    }
+    loggers = Loggers([], say)
+    for name in makers:
+        if name in chosen:
+            try:
+                loggers.loggers.append(makers[name]())
+            except Exception as error:
+                say(failed(name, error))
     exit_code = 1
     try:
-        yield Loggers(loggers)
+        yield loggers
         exit_code = 0
     finally:
-        for logger in loggers:
-            logger.close(exit_code)
+        loggers.close(exit_code)
 
 
 def final_figures(result: Mapping[str, Any]) -> dict[str, float]:

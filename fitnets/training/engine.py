@@ -23,6 +23,7 @@ from fitnets.seeds import derive
 from fitnets.store import CHECKPOINT, EPOCHS, NO_CURRICULUM, Run
 from fitnets.tracking.loggers import Loggers
 from fitnets.training import cost
+from fitnets.training.figures import learned_nothing
 from fitnets.training.measurements import Measurements, costs, on_the_test_part, pictures_of
 from fitnets.training.memory import keep_freed_memory
 from fitnets.training.provenance import hardware, versions, write_config
@@ -80,6 +81,7 @@ def train(
         write(folder / f"{name}.safetensors", save(tensors))
     result = describe(run, before) | {"data": of_data} | outcome(stage, trainer, recorder, kept, before)
     result |= {"test": test, "test_accuracy": test.get("accuracy")}
+    result["learned_nothing"] = learned_nothing(result["validation"], of_data) if trainer.max_epochs else None
     write_result(folder, result)
     for name, measure in after_training(run, folder, measurements, result).items():
         result |= attempted(run, name, measure)

@@ -1,11 +1,14 @@
 """Figures of predictions and of layers' outputs: pure functions on tensors. Nothing here knows of Lightning or W&B."""
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+NOTHING = 0.01  # an R2 below which nothing is predicted
 BINS = 15  # of the calibration error and the reliability diagram
 
 
@@ -85,3 +88,18 @@ def shares(gradients: dict[str, Tensor]) -> dict[str, float]:
     norms = {name: gradient.nan_to_num().norm().item() for name, gradient in gradients.items()}
     total = sum(norms.values())
     return {name: norm / total if total else 0.0 for name, norm in norms.items()}
+
+
+def learned_nothing(validation: Mapping[str, float], of_data: Mapping[str, Any]) -> str | None:
+    """Why a trained stage is no better than knowing nothing; None where it is.
+
+    A regressor's R2 is 0 where it gives the hint's mean; a classifier is at chance within two standard errors of
+    always naming the largest class.
+    """
+    r2, accuracy = validation.get("r2"), validation.get("accuracy")
+    if r2 is not None and not r2 > NOTHING:
+        return f"R2 {r2:.3f} on validation: the hint's mean predicts as well"
+    share, count = of_data["largest_class"], of_data["validation"]
+    if accuracy is not None and not accuracy > share + 2 * math.sqrt(share * (1 - share) / max(1, count)):
+        return f"validation accuracy {accuracy:.2%} is at chance: the largest class has {share:.2%}"
+    return None
