@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
@@ -95,6 +96,10 @@ class Announce(Callback):
         launched = folder
         if jobs:
             print(f"Sweep: {len(jobs)} jobs over {', '.join(swept(jobs)) or 'nothing'}", flush=True)
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        """Hydra keeps both configs of every job until the sweep ends, 0.4 MB a job, and reads none of them again."""
+        job_return.cfg = job_return.hydra_cfg = None
 
 
 def refusal(config: Any) -> str | None:

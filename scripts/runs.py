@@ -26,7 +26,7 @@ def found_runs(runs_dir: Path) -> dict[str, dict[str, Any]]:
 
     runs = {}
     for folder in sorted(path.parent for path in runs_dir.glob("*/config.yaml")):
-        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config = yaml.load((folder / "config.yaml").read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         file = folder / "result.json"
         result = json.loads(file.read_text()) if file.exists() else {}
         runs[folder.name] = {"parents": config["parents"], "result": result}
@@ -43,15 +43,23 @@ def outcome(result: dict[str, Any]) -> str:
     return "  ".join(filled(result, TESTED) or filled(result, *REACHED)) if result else "half-finished"
 
 
-def show(runs: dict[str, dict[str, Any]], above: str | None = None, depth: int = 0) -> None:
+def show(runs: dict[str, dict[str, Any]]) -> None:
     """A line a run, its children below it."""
-    for name in (name for name in runs if nearest_parent(runs, name) == above):
+    below: dict[str | None, list[str]] = {}
+    for name in runs:
+        below.setdefault(nearest_parent(runs, name), []).append(name)
+
+    def tell(name: str, depth: int) -> None:
         result = runs[name]["result"]
         labels, order = result.get("labels", "all"), result.get("curriculum", "none")
         more = "" if labels == "all" else f"  {labels} labels"
         more += "" if order == "none" else f"  {order}"
         print(f"{'  ' * depth}{name:{60 - 2 * depth}} {outcome(result)}{more}")
-        show(runs, name, depth + 1)
+        for child in below.get(name, []):
+            tell(child, depth + 1)
+
+    for root in below.get(None, []):
+        tell(root, 0)
 
 
 def remove(runs_dir: Path, runs: dict[str, dict[str, Any]], names: list[str], with_children: bool) -> int:

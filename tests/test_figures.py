@@ -12,7 +12,18 @@ from torch import nn
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from fitnets.training import cost, pictures
-from fitnets.training.figures import BINS, brier, cka, confusion, ece, of_predictions, per_class, reliability, shares
+from fitnets.training.figures import (
+    BINS,
+    brier,
+    cka,
+    confused,
+    confusion,
+    ece,
+    of_predictions,
+    per_class,
+    reliability,
+    shares,
+)
 from fitnets.training.measurements import answers_on_test
 from tests.trained import pick, trained_stage
 
@@ -61,9 +72,21 @@ def test_calibration_does_not_depend_on_the_order_of_samples(seed: int) -> None:
 
 
 def test_confusion_and_accuracy_by_class() -> None:
-    counts = confusion(torch.tensor([0, 1, 1, 1]), torch.tensor([0, 0, 1, 1]), 3)
-    assert counts.tolist() == [[1, 1, 0], [0, 2, 0], [0, 0, 0]]
-    assert per_class(counts) == [0.5, 1.0, None]
+    answers, labels = torch.tensor([0, 1, 1, 1]), torch.tensor([0, 0, 1, 1])
+    assert confusion(answers, labels, 3).tolist() == [[1, 1, 0], [0, 2, 0], [0, 0, 0]]
+    assert per_class(answers, labels, 3) == [0.5, 1.0, None]
+    assert confused(answers, labels) == [(0, 1, 1)] and confused(labels, labels) == []
+
+
+@settings(deadline=None, max_examples=25)
+@given(SEEDS)
+def test_the_most_confused_pairs_are_the_largest_of_the_matrix(seed: int) -> None:
+    answers, labels = torch.randint(5, (2, 90), generator=torch.Generator().manual_seed(seed))
+    matrix = confusion(answers, labels, 5)
+    found = confused(answers, labels)
+    assert all(matrix[true, answer] == count > 0 for true, answer, count in found)
+    largest = (matrix - matrix.diag().diag()).flatten().sort(descending=True)[0]
+    assert [count for _, _, count in found] == largest[: len(found)].tolist() and largest[len(found) :].sum() == 0
 
 
 @settings(deadline=None, max_examples=25)

@@ -27,6 +27,7 @@ DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.2, 1.2
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 LOOK = Path(__file__).with_name("look.mplstyle")
 ACROSS = 5  # panels in a row
+POINTS = 300  # of a curve, which is some 300 pixels wide
 SIZE = (4.6, 3.3)  # inches: two stand side by side on a desk, one on a phone
 _number = itertools.count()
 Draw = Callable[[Any], None]  # draws on matplotlib's Axes
@@ -148,12 +149,12 @@ def curves(lines: Sequence[Line], frame: Frame) -> Draw:
 
     def draw(axes: Any) -> None:
         for line in lines:
-            color, alpha = line.style.color, line.style.alpha
-            axes.plot(line.x, line.mean, color=color, alpha=alpha, linestyle=line.style.dash, label=line.label)
+            color, alpha, drawn = line.style.color, line.style.alpha, telling(line.mean)
+            x, middle = np.asarray(line.x)[drawn], np.asarray(line.mean)[drawn]
+            axes.plot(x, middle, color=color, alpha=alpha, linestyle=line.style.dash, label=line.label)
             if line.spread:
-                down, up = np.broadcast_to(line.spread, (2, len(line.x)))
-                low, high = np.subtract(line.mean, down), np.add(line.mean, up)
-                axes.fill_between(line.x, low, high, color=color, alpha=shade * alpha, linewidth=0)
+                down, up = np.broadcast_to(line.spread, (2, len(line.x)))[:, drawn]
+                axes.fill_between(x, middle - down, middle + up, color=color, alpha=shade * alpha, linewidth=0)
         frame.put_on(axes)
         values = [value for line in lines for value in line.mean]
         if frame.log == "y" and min(values, default=0) > 0:
@@ -162,6 +163,16 @@ def curves(lines: Sequence[Line], frame: Frame) -> Draw:
             log_ticks(axes.yaxis)
 
     return draw
+
+
+def telling(values: Sequence[float]) -> list[int]:
+    """Which points of a curve are drawn: of more than POINTS both ends, and the lowest and highest of each stretch."""
+    if len(values) <= POINTS:
+        return list(range(len(values)))
+    kept = {0, len(values) - 1}
+    for stretch in np.array_split(np.arange(len(values)), POINTS // 2 - 1):
+        kept |= {int(stretch[pick(np.take(values, stretch))]) for pick in (np.argmin, np.argmax)}
+    return sorted(kept)
 
 
 def points(lines: Sequence[Line], frame: Frame, joined: bool = True, ringed: tuple[float, float] | None = None) -> Draw:

@@ -3,7 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
-from statistics import mean, stdev
+
+import numpy as np
 
 from fitnets.report.charts import DASHES, MARKERS, SERIES, Draw, Frame, Grid, Line, Style, curves, heat, points, ranked
 from fitnets.report.folders import Folder
@@ -45,10 +46,10 @@ def history(rows: Sequence[Row], styles: Mapping[Row, Style], metric: str, scale
         curves = [finite(_curve(run.search, metric, scale)) for run in row.runs]
         length = min(len(curve) for curve in curves)
         if length:
-            values = [[curve[i][1] for curve in curves] for i in range(length)]
-            spread = [stdev(each) for each in values] if len(curves) > 1 else []
+            values = np.array([[value for _, value in curve[:length]] for curve in curves])
+            spread = values.std(0, ddof=1).tolist() if len(curves) > 1 else []
             updates = [at for at, _ in curves[0][:length]]
-            lines.append(Line(row.label, styles[row], updates, [mean(each) for each in values], spread))
+            lines.append(Line(row.label, styles[row], updates, values.mean(0).tolist(), spread))
     return lines
 
 

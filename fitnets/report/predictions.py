@@ -1,6 +1,7 @@
 """The page's sections on the answers to the test part: calibration, confusion, by class, the hardest images."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from fitnets.report.rows import Mean, Row
 
 FEW = 10  # images in a bin of a reliability diagram; an accuracy over fewer is noise
 BIN = ("count", "confidence", "accuracy")  # what is kept of one; an empty bin has zeros
-MANY = 30  # classes; more have no figure by class
+MANY = 30  # classes; more have no matrix and no figure by class
+WORST = 50  # of many classes, those that are listed
+WORST_PAIRS = 10  # of classes that are taken for each other
 NAMED = 12  # classes at an axis; more are numbered
 LONG = 14  # letters of a name there
 
@@ -59,9 +62,14 @@ def calibration(comparison: Comparison) -> str:
 
 def confusion(comparison: Comparison) -> str:
     """Which classes are taken for which, and how well each is known."""
+    return section("confusion", "Confusion", matrices(comparison), pairs(comparison), by_class(comparison))
+
+
+def matrices(comparison: Comparison) -> str:
+    """Confusion matrices, where classes are so few that one can be read."""
     rows, left_out = detailed(comparison, "confusion")
     panels = []
-    for row in rows:
+    for row in rows if count_of(rows) <= MANY else []:
         counts = np.sum(details(row, "confusion"), axis=0)
         names = short_names(row, len(counts))
         cells = {(i, j): float(counts[i, j]) for i, j in np.argwhere(counts).tolist()}
@@ -72,46 +80,86 @@ def confusion(comparison: Comparison) -> str:
         "Confusion on the test part: images of a class (row) that were answered as another (column), counts summed "
         f"over seeds. Right answers are pale{left_out}."
     )
-    return section("confusion", "Confusion", figures(panels, caption), by_class(comparison))
+    return figures(panels, caption)
+
+
+def pairs(comparison: Comparison) -> str:
+    """By name, which class is taken for which other one most often; where classes are few the matrix says it."""
+    rows, left_out = detailed(comparison, "confused")
+    lines = [(row, pair) for row in rows for pair in row.first.result["details"]["confused"][:WORST_PAIRS]]
+    if count_of(rows) <= NAMED or not lines:
+        return ""
+    of_class = rows[0].first.result["data"]["classes"]
+    columns = [
+        {"title": "arm", "numeric": False, "cells": [row.label for row, _ in lines]},
+        {"title": "class", "numeric": False, "cells": [pair["class"] for _, pair in lines]},
+        {"title": "answered", "numeric": False, "cells": [pair["answered"] for _, pair in lines]},
+        {"title": "images", "numeric": True, "cells": [f"{pair['images']:,}" for _, pair in lines]},
+        {"title": "of", "numeric": True, "cells": [f"{of_class[pair['class']]['test']:,}" for _, pair in lines]},
+    ]
+    seeds = ", ".join(f"seed {seed}" for seed in sorted({row.first.config["seed"] for row in rows}))
+    no_matrix = "" if count_of(rows) <= MANY else f"; a matrix of more than {MANY} classes could not be read"
+    caption = f"The {WORST_PAIRS} most frequent wrong answers on the test part ({seeds}){no_matrix}{left_out}"
+    return PARTS.table(columns, [False] * len(lines), caption)
+
+
+def count_of(rows: Sequence[Row]) -> int:
+    """How many classes there are."""
+    return len(rows[0].first.result["data"]["classes"]) if rows else 0
 
 
 def by_class(comparison: Comparison) -> str:
-    """Test accuracy by class, where they are few; a class without a test image has none."""
+    """Test accuracy by class, the worst ones where they are many; a class without a test image has none."""
     rows, left_out = detailed(comparison, "per_class")
-    count = len(details(rows[0], "per_class")[0]) if rows else 0
-    if not 0 < count <= MANY:
+    if not rows:
         return ""
-
-    def accuracy(row: Row, number: int) -> Mean | None:
-        return row.over(lambda run: run.result["details"]["per_class"][number])
-
+    known = {row: accuracies(row) for row in rows}
+    if count_of(rows) > MANY:
+        return classes(known)
     lines = []
     for place, row in enumerate(rows):
         shift = 0.5 * ((place + 0.5) / len(rows) - 0.5)
-        x = [number + shift for number in range(count)]
-        lines.append(mean_line(row.label, comparison.styles[row], x, [accuracy(row, n) for n in range(count)]))
-    names = short_names(rows[0], count)
-    frame = Frame("class", "test accuracy (%)", ticks=range(count), tick_labels=names)
+        x = [number + shift for number in range(count_of(rows))]
+        lines.append(mean_line(row.label, comparison.styles[row], x, known[row]))
+    names = short_names(rows[0], count_of(rows))
+    frame = Frame("class", "test accuracy (%)", ticks=range(len(names)), tick_labels=names)
     panel = svg(points(lines, frame, joined=False), "Test accuracy by class", (9.4, 3.2))
     caption = f"Test accuracy by class: {mean_text(rows)}{left_out}."
-    return figures([panel], caption, wide=True) + classes(rows, accuracy)
+    return figures([panel], caption, wide=True) + classes(known)
 
 
-def classes(rows: Sequence[Row], accuracy: Callable[[Row, int], Mean | None]) -> str:
-    """A line a class: its whole name, how many images it has in each part, how well each row knows it."""
+def accuracies(row: Row) -> list[Mean | None]:
+    """Its test accuracy on each class."""
+    return [
+        Mean.of(of_class) if None not in of_class else None for of_class in zip(*details(row, "per_class"), strict=True)
+    ]
+
+
+def classes(known: Mapping[Row, Sequence[Mean | None]]) -> str:
+    """A line a class: its whole name, how many images it has in each part, how well each row knows it.
+
+    Of many classes the worst: those with the lowest mean over the rows.
+    """
+    rows = list(known)
     of_class = rows[0].first.result["data"]["classes"]
+    shown, caption = list(range(len(of_class))), "Images of each class, and test accuracy on it in %"
+    if len(of_class) > MANY:
+        middle = [[figure.mean for figure in figures_of if figure] for figures_of in zip(*known.values(), strict=True)]
+        shown = sorted([number for number in shown if middle[number]], key=lambda number: mean(middle[number]))[:WORST]
+        caption += f", of the {len(shown)} classes of {len(of_class):,} that are known worst"
+    names = list(of_class)
+    parts = [of_class[names[number]] for number in shown]
     columns = [
-        {"title": "class", "numeric": True, "cells": [f"{number}" for number in range(len(of_class))]},
-        {"title": "name", "numeric": False, "cells": list(of_class)},
+        {"title": "class", "numeric": True, "cells": [f"{number}" for number in shown]},
+        {"title": "name", "numeric": False, "cells": [names[number] for number in shown]},
     ]
     for part in ("train", "validation", "test"):
-        counts = [f"{parts[part]:,}" for parts in of_class.values()]
-        columns.append({"title": f"{part} images", "numeric": True, "cells": counts})
+        columns.append({"title": f"{part} images", "numeric": True, "cells": [f"{of[part]:,}" for of in parts]})
     for row in rows:
-        reached = [accuracy(row, number) for number in range(len(of_class))]
+        reached = [known[row][number] for number in shown]
         cells = [percent(figure) if figure else "–" for figure in reached]
         columns.append({"title": row.label, "numeric": True, "cells": cells})
-    return PARTS.table(columns, [False] * len(of_class), "Images of each class, and test accuracy on it in %")
+    return PARTS.table(columns, [False] * len(shown), caption)
 
 
 def short_names(row: Row, count: int) -> list[str]:

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 NOTHING = 0.01  # an R2 below which nothing is predicted
 BINS = 15  # of the calibration error and the reliability diagram
+MATRIX = 100  # classes; of more a matrix of who is taken for whom grows faster than anyone can read it
+PAIRS = 50  # of a class and another one that it is taken for: the most frequent
 
 
 def reliability(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> dict[str, list[float]]:
@@ -18,7 +19,8 @@ def reliability(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> dict
     Probabilities (N, K), labels (N,). Confidence is the largest probability; bin i holds (i / bins, (i + 1) / bins].
     What a diverged network says (NaN) has confidence 0.
     """
-    confidence, answers = probabilities.double().nan_to_num().max(1)
+    confidence, answers = probabilities.max(1)
+    confidence = confidence.double().nan_to_num()
     bin_of = ((confidence * bins).ceil().long() - 1).clamp(0, bins - 1)
     count = torch.bincount(bin_of, minlength=bins)
 
@@ -36,8 +38,9 @@ def ece(bins: dict[str, list[float]]) -> float:
 
 def brier(probabilities: Tensor, labels: Tensor) -> float:
     """Mean squared distance of (N, K) probabilities and the one-hot labels (N,), from 0 to 2; NaN of NaN."""
-    truth = F.one_hot(labels, probabilities.shape[1])
-    return (probabilities.double() - truth).square().sum(1).mean().item()
+    squares = probabilities.square().sum(1, dtype=torch.float64)
+    right = probabilities.gather(1, labels[:, None])[:, 0].double()
+    return (squares - 2 * right + 1).mean().item()  # with no one-hot (N, K), which is large where classes are many
 
 
 def confusion(answers: Tensor, labels: Tensor, classes: int) -> Tensor:
@@ -45,18 +48,31 @@ def confusion(answers: Tensor, labels: Tensor, classes: int) -> Tensor:
     return torch.bincount(labels * classes + answers, minlength=classes**2).view(classes, classes)
 
 
-def per_class(counts: Tensor) -> list[float | None]:
-    """Accuracy on each true class of a confusion matrix; None for a class without samples."""
-    totals = counts.sum(1).tolist()
-    return [right / total if total else None for right, total in zip(counts.diag().tolist(), totals, strict=True)]
+def confused(answers: Tensor, labels: Tensor) -> list[tuple[int, int, int]]:
+    """(true class, answer, count) of the PAIRS most frequent wrong answers, in an order that is always the same."""
+    wrong = answers != labels
+    pairs, counts = torch.stack([labels[wrong], answers[wrong]], 1).unique(dim=0, return_counts=True)
+    first = counts.argsort(descending=True, stable=True)[:PAIRS]
+    return [(*pair, count) for pair, count in zip(pairs[first].tolist(), counts[first].tolist(), strict=True)]
+
+
+def per_class(answers: Tensor, labels: Tensor, classes: int) -> list[float | None]:
+    """Accuracy on each true class; None for a class without samples."""
+    totals, right = (of.bincount(minlength=classes).tolist() for of in (labels, labels[answers == labels]))
+    return [of_class / total if total else None for of_class, total in zip(right, totals, strict=True)]
 
 
 def of_predictions(logits: Tensor, labels: Tensor) -> tuple[dict[str, float], dict[str, Any]]:
-    """Calibration of (N, K) logits, and what only tables and plots can show: by class, confusion, reliability."""
-    logits, labels = logits.float().cpu(), labels.cpu()
-    probabilities = logits.softmax(1)
-    bins, counts = reliability(probabilities, labels), confusion(logits.argmax(1), labels, logits.shape[1])
-    details = {"per_class": per_class(counts), "confusion": counts.tolist(), "reliability": bins}
+    """Calibration of (N, K) logits, and what only tables and plots can show: by class, confusion, reliability.
+
+    Nothing of it grows with the square of the number of classes.
+    """
+    logits, labels, classes = logits.float().cpu(), labels.cpu(), logits.shape[1]
+    probabilities, answers = logits.softmax(1), logits.argmax(1)
+    details: dict[str, Any] = {"per_class": per_class(answers, labels, classes), "confused": confused(answers, labels)}
+    if classes <= MATRIX:
+        details["confusion"] = confusion(answers, labels, classes).tolist()
+    details["reliability"] = bins = reliability(probabilities, labels)
     known = [accuracy for accuracy in details["per_class"] if accuracy is not None]
     balanced = sum(known) / len(known)  # the mean over classes, however large each is
     return {"balanced_accuracy": balanced, "ece": ece(bins), "brier": brier(probabilities, labels)}, details

@@ -97,7 +97,11 @@ def on_the_test_part(stage: Any, test: Mapping[str, float]) -> dict[str, Any]:
         return {}
     logits, labels, *_ = answers_on_test(stage)
     calibration, details = of_predictions(logits, labels)
-    details["classes"] = list(stage.inputs.data.images.class_names)
+    names = details["classes"] = list(stage.inputs.data.images.class_names)
+    details["confused"] = [
+        {"class": names[true], "answered": names[answer], "images": count}
+        for true, answer, count in details["confused"]
+    ]
     return {"test": dict(test) | calibration, "details": details}
 
 

@@ -202,10 +202,11 @@ def _upright(canvas: Image.Image, text: str, at: tuple[int, int], how: str = "bo
 
 
 def of_predictions(folder: Path, tested: Tested, details: Mapping[str, Any]) -> None:
-    """confusion.png, reliability.png, hardest.png and, where there is a teacher, disagreed.png."""
+    """reliability.png, hardest.png, confusion.png (of few classes), and disagreed.png where there is a teacher."""
     folder.mkdir(exist_ok=True)
     hardest(folder / "hardest.png", tested)
-    confusion(folder / "confusion.png", details["confusion"], tested.names)
+    if "confusion" in details:
+        confusion(folder / "confusion.png", details["confusion"], tested.names)
     reliability(folder / "reliability.png", details["reliability"])
     if tested.teacher_logits is not None:
         disagreed(folder / "disagreed.png", tested)
