@@ -18,6 +18,9 @@ def problem_with(target: str) -> str | None:
         return f"there is no module {module!r}; a component is in a Python file (is its folder on PYTHONPATH?)"
     source = source_of(module)
     names = {*source.statements, *source.imported}
+    if name not in names and (itself := file_of(target)):
+        there = ", ".join(sorted(source_of(target).statements)) or "nothing"
+        return f"{itself.name} is a file; add what it defines, {target}.NAME; it has: {there}"
     return None if name in names else f"{path.name} defines no {name!r}; it has: {', '.join(sorted(names))}"
 
 

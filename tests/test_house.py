@@ -23,7 +23,7 @@ BEHIND_THE_DOOR = {  # who imports more of curriculum than its door
     ("scripts", "agreement"),
 }
 MOST_LINES = 300
-MOST_LINES_OF_ALL = 12_200  # raised for what users can newly do (last: pictures and folders as they come), else not
+MOST_LINES_OF_ALL = 12_500  # raised for what users can newly do (last: be told of words without effect), else not
 
 FILES = sorted([*ROOT.glob("fitnets/**/*.py"), ROOT / "run.py", *ROOT.glob("scripts/*.py")])
 
