@@ -84,6 +84,7 @@ def run(config: Any, options: Options) -> float | None:
     from fitnets import curriculum
     from fitnets.commands import arm_names, commands_of
     from fitnets.config import ConfigError, check
+    from fitnets.idle import idle_keys
     from fitnets.plan import plan
     from fitnets.report.terminal import one_line, say_plan, summary
     from fitnets.store import ensure, folder_of, mark_version, status, with_parents
@@ -111,6 +112,8 @@ def run(config: Any, options: Options) -> float | None:
 
     if not options.brief:
         said.clear()
+    if idle := idle_keys(config, commands, plans):
+        say(f"NOTE: {', '.join(idle)}: nothing that stage={config['stage']['name']} trains here depends on it")
     if to_train and (problems := problems_before_training(commands, plans, to_train, say)):
         raise ConfigError(problems)
     say_plan(console, runs, states, runs_dir)
