@@ -27,6 +27,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from fitnets.commands import Command
 from fitnets.config import ConfigError
+from fitnets.config.rules import problem_with_runs_dir
 from fitnets.report.sweep import SEEDS, swept
 from fitnets.store import Run, folder_of, with_parents
 
@@ -79,7 +80,7 @@ class Announce(Callback):
         write(folder / "sweep.json", {"name": name, "words": typed, "jobs": jobs, "runs_dir": str(config.runs_dir)})
         with read_write(config), open_dict(config):
             config.hydra.sweep.dir = str(folder)
-            config.hydra.overrides.hydra.append(f"hydra.sweep.dir={json.dumps(str(folder))}")
+            config.hydra.overrides.hydra.append(f"hydra.sweep.dir={json.dumps(str(folder), ensure_ascii=False)}")
         # jobs in processes of their own import what this one does: its fitnets, also where another is installed
         places = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
         os.environ["PYTHONPATH"] = os.pathsep.join(place for place in places if place)
@@ -93,7 +94,14 @@ def refusal(config: Any) -> str | None:
     devices = OmegaConf.select(config, "trainer.devices")
     if isinstance(devices, int) and devices > 1:
         return ONE_DEVICE.format(devices)
-    target = str(OmegaConf.select(config, "hydra.launcher._target_"))
+    if problem := problem_with_runs_dir(str(config.runs_dir)):
+        return problem
+    if OmegaConf.select(config, "hydra.job.chdir"):
+        return "hydra.job.chdir=true gives each job a folder of its own, and jobs share theirs: leave it out."
+    for part in ("sweeper", "launcher"):
+        target = str(OmegaConf.select(config, f"hydra.{part}._target_"))
+        if not target.startswith(("hydra_plugins.", "hydra._internal.")):
+            return f"hydra.{part}._target_ is {target}, which is no plugin of Hydra: leave it out."
     plugin = target.split(".")[1] if target.startswith("hydra_plugins.") else None
     there = importlib.util.find_spec("hydra_plugins") and importlib.util.find_spec(f"hydra_plugins.{plugin}")
     if plugin and not there:

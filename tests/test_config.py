@@ -397,7 +397,7 @@ except ConfigError as error:
     ("words", "code", "message"),
     [
         (["--cfg", "job", "student=thin"], 2, "did you mean thin_deep"),
-        (["--config-dir", "nowhere"], 2, "nowhere' not found"),
+        (["--config-dir", "nowhere"], 2, "nowhere, which is no folder: type --config-dir FOLDER"),
         (["-m", "temperature=1,2", "student=thin_deep,thin"], 2, "did you mean thin_deep"),
         (["-m", "temperature=1,2"], 0, "ran 1\nran 2"),
     ],

@@ -112,6 +112,8 @@ def one_line(error: BaseException, word: str, config: dict[str, Any]) -> str:
         return f"{error.full_key} cannot be filled in: {message.splitlines()[0]}"
     if isinstance(error.__cause__, OmegaConfBaseException):
         return one_line(error.__cause__, word, config)
+    if message.startswith("Additional config directory"):
+        return f"--config-dir is {name}, which is no folder: type --config-dir FOLDER"
     return " ".join(message.partition("Config search path")[0].split())
 
 
@@ -125,7 +127,7 @@ def unreadable(word: str, key: str, value: str) -> str:
 def no_key(key: str, value: str, config: dict[str, Any]) -> str:
     """`temprature=3`, or a part of a group that is not chosen."""
     first, *rest = re.split(r"[./]", key)
-    if rest and (CONF / first / rest[0]).is_dir() and value_at(config, f"{first}.{rest[0]}") is MISSING:
+    if rest and choices_of(first) and (CONF / first / rest[0]).is_dir() and value_at(config, f"{first}.{rest[0]}") is MISSING:
         choices = " | ".join(choices_of(first))
         return f"{key} is a part of a {first}, and this one has none: type {first}= too, one of: {choices}"
     group = key.rpartition(".")[0]
