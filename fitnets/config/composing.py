@@ -127,7 +127,12 @@ def unreadable(word: str, key: str, value: str) -> str:
 def no_key(key: str, value: str, config: dict[str, Any]) -> str:
     """`temprature=3`, or a part of a group that is not chosen."""
     first, *rest = re.split(r"[./]", key)
-    if rest and choices_of(first) and (CONF / first / rest[0]).is_dir() and value_at(config, f"{first}.{rest[0]}") is MISSING:
+    if (
+        rest
+        and choices_of(first)
+        and (CONF / first / rest[0]).is_dir()
+        and value_at(config, f"{first}.{rest[0]}") is MISSING
+    ):
         choices = " | ".join(choices_of(first))
         return f"{key} is a part of a {first}, and this one has none: type {first}= too, one of: {choices}"
     group = key.rpartition(".")[0]

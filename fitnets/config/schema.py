@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from fitnets.config.wording import MISSING, value_at
 
@@ -46,9 +46,13 @@ def null_or(other: Value, example: Any) -> Value:
     return Value(other.kind | None, other.message.replace("it must be", "it must be null or"), example)
 
 
+# 1 equals True, and would be one of its choices
+NO_NUMBER = BeforeValidator(lambda given: given if isinstance(given, bool | str) else None)
+
+
 def one_of(*choices: str | bool) -> Value:
     listed = " | ".join(str(choice).lower() for choice in choices)
-    return Value(Literal.__getitem__(choices), f"type {{0}}= one of: {listed}")
+    return Value(Annotated[Literal.__getitem__(choices), NO_NUMBER], f"type {{0}}= one of: {listed}")
 
 
 def each(form: Any, *names: str) -> Group:
