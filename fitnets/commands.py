@@ -160,6 +160,8 @@ def arm_config(config: Config, name: str) -> tuple[Config, Arm]:
         if file.keys() != {"title", "overrides"}:
             raise ConfigError([f"arm/{name}.yaml has {', '.join(file)}; type title and overrides, and no other key"])
         overrides, title = file["overrides"], file["title"]
+        if not (isinstance(title, str) and isinstance(overrides, list) and all(isinstance(w, str) for w in overrides)):
+            raise ConfigError([f"arm/{name}.yaml: its title is a name, its overrides a list of words, as [stage=kd]"])
     node = compose("config", [*words, *overrides])
     named_as_typed(node.stage.name, overrides)
     own = compose(f"stage/{node.stage.name}").stage  # an experiment may speak of the comparison's own keys

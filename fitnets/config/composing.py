@@ -90,6 +90,8 @@ def one_line(error: BaseException, word: str, config: dict[str, Any]) -> str:
         return unknown_choice(group, file.removeprefix(f"{group}/"), choices)
     if NO_NAME in message and word:
         return unknown_choice(key, value, choices_of(key))
+    if isinstance(error, UnicodeDecodeError):
+        return f"{word or 'the config'} reads a file that is not in UTF-8 ({error.reason}): save it as UTF-8"
     if isinstance(error, MarkedYAMLError) and error.problem_mark:
         return f"{error.problem_mark.name}, line {error.problem_mark.line + 1}, is no YAML: {error.problem}"
     if message.startswith(("Could not override '", "Could not delete '", "Could not delete from config. '")):
