@@ -93,6 +93,7 @@ def run(config: Any, options: Options) -> float | None:
     from fitnets.config import ConfigError, check
     from fitnets.ending import Diverged
     from fitnets.files import StorageError
+    from fitnets.idle import idle_keys
     from fitnets.plan import plan
     from fitnets.report.terminal import one_line, say_plan, summary
     from fitnets.store import folder_of, mark_version, problem_with_writing, states_of, with_parents
@@ -125,6 +126,8 @@ def run(config: Any, options: Options) -> float | None:
         said.clear()
     if to_train and not config["dry_run"] and (problem := problem_with_writing(runs_dir)):
         raise ConfigError([problem])
+    if idle := idle_keys(config, commands, plans):
+        say(f"NOTE: {', '.join(idle)}: nothing that stage={config['stage']['name']} trains here depends on it")
     if to_train and (problems := problems_before_training(commands, plans, to_train, say)):
         raise ConfigError(problems)
     say_plan(console, runs, states, runs_dir)

@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fitnets.config import ConfigError, check
 from fitnets.config.composing import hydra_problem, one_line_errors
+from fitnets.config.typed import problems_of
 from fitnets.ending import StageError, Stopped, stoppable
 from fitnets.files import StorageError
 from fitnets.store import NO_CURRICULUM, Arm
@@ -43,6 +44,8 @@ class Config(Mapping[str, Any]):
 
     @cached_property
     def resolved(self) -> dict[str, Any]:
+        if problems := list(problems_of(self.words)):
+            raise ConfigError(problems)
         try:
             return OmegaConf.to_container(self.node, resolve=True)  # type: ignore[return-value]
         except OmegaConfBaseException as error:
@@ -127,7 +130,22 @@ def commands_of(config: Config, say: Callable[[str], None]) -> list[Command]:
     named_as_typed(stage["name"], config.words)
     if "commands" in stage:
         return resolve(stage["commands"])(config, say)
+    only_trainings(config)
     return [Command(config, Arm(stage["name"], stage["title"]), stage["name"])]
+
+
+def only_trainings(config: Config) -> None:
+    """ConfigError for a step that trains no student, and for a teacher from a stage that trains none."""
+    name, steps = config["stage"]["name"], config["stage"].get("steps", [])
+    asked = [(name, "student", step) for step in steps]
+    for stage in steps or [name]:
+        asked += [(stage, role, other) for role, other in config.at_stage(stage)["stage"].get("needs", {}).items()]
+    for stage, role, other in asked:
+        trains = config.at_stage(other)["stage"].get("trains")
+        if trains is None or (role in ("teacher", "student") and trains != role):
+            raise ConfigError(
+                [f"stage={stage} takes its {role} from {other!r}, which trains none: name a stage that does"]
+            )
 
 
 def named_as_typed(name: str, words: Sequence[str]) -> None:
@@ -146,12 +164,15 @@ def arm_config(config: Config, name: str) -> tuple[Config, Arm]:
         if file.keys() != {"title", "overrides"}:
             raise ConfigError([f"arm/{name}.yaml has {', '.join(file)}; type title and overrides, and no other key"])
         overrides, title = file["overrides"], file["title"]
+        if not (isinstance(title, str) and isinstance(overrides, list) and all(isinstance(w, str) for w in overrides)):
+            raise ConfigError([f"arm/{name}.yaml: its title is a name, its overrides a list of words, as [stage=kd]"])
     node = compose("config", [*words, *overrides])
     named_as_typed(node.stage.name, overrides)
     own = compose(f"stage/{node.stage.name}").stage  # an experiment may speak of the comparison's own keys
     with open_dict(node):
         node.stage = {key: node.stage._get_node(key) for key in own}
     found = Config(node, words)
+    only_trainings(found)
     if not gives_student(found):
         raise ConfigError([f"{name} is no arm: it gives no trained student to compare; type a stage that does, as kd"])
     return found, Arm(name, title or found["stage"]["title"])
@@ -200,6 +221,9 @@ def positions(config: Config, say: Callable[[str], None]) -> list[Command]:
     from fitnets.positions import pairs_of
 
     of_arm, arm = arm_config(config, config["stage"]["arm"])
+    steps = of_arm["stage"].get("steps", [of_arm["stage"]["name"]])
+    if not any(key.startswith("hint.") for name in steps for key in of_arm.at_stage(name)["stage"]["decided_by"]):
+        raise ConfigError([f"stage.arm is {arm.name}, which uses no hint layers: type stage.arm=fitnet"])
     found = []
     for pair in pairs_of(config, say):
         layers = dict(zip(("hint.teacher_layer", "hint.student_layer"), map(str, pair), strict=True))

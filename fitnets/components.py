@@ -49,7 +49,7 @@ def is_library(target: str) -> bool:
     if package == "fitnets" or found is None:
         return False
     places = [found.origin or "", *(found.submodule_search_locations or [])]
-    return any("site-packages" in Path(place).parts for place in places)
+    return any({"site-packages", "dist-packages"} & {*Path(place).parts} for place in places)
 
 
 @functools.cache

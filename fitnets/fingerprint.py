@@ -17,6 +17,10 @@ from fitnets.components import file_of, is_library
 DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
+class NotPython(ValueError):
+    """A user's file that cannot be parsed."""
+
+
 @dataclass
 class Source:
     """A module by its definitions: the statements that make each top-level name, and where imported names lead."""
@@ -91,7 +95,11 @@ def source_of(module: str) -> Source:
     """What stands in a module's file, which must exist."""
     path = file_of(module)
     assert path is not None
-    tree = _without_words(ast.parse(path.read_text()))
+    try:
+        tree = _without_words(ast.parse(path.read_bytes()))
+    except (SyntaxError, ValueError) as error:  # ValueError: letters that no source may hold
+        line = f", line {error.lineno}," if isinstance(error, SyntaxError) else ""
+        raise NotPython(f"{path}{line} is no Python: {getattr(error, 'msg', error)}") from error
     found = Source(package=module if path.name == "__init__.py" else module.rpartition(".")[0])
     for statement in _flat(tree.body):
         if isinstance(statement, ast.Import | ast.ImportFrom):

@@ -30,17 +30,14 @@ def pairs_of(config: Any, say: Callable[[str], None]) -> list[Pair]:
 
 def found_pairs(config: Any) -> list[Pair]:
     """Every pair that a regressor fits, by the teacher's depth, then the student's. Nets are on the meta device."""
-    import torch
-
     from fitnets.data.images import split
-    from fitnets.load import build_net
     from fitnets.models.layers import LayerError
     from fitnets.models.regressors import plan_regressor
+    from fitnets.training.meta import shaped
 
     images, _, _ = split(config["dataset"], config["split_seed"])
     shape, classes = tuple(images.images.shape[1:]), len(images.class_names)
-    with torch.device("meta"):
-        teacher, student = (build_net(config[role]["net"], shape, classes) for role in ("teacher", "student"))
+    teacher, student = (shaped(config[role]["net"], shape, classes)[0] for role in ("teacher", "student"))
     pairs = []
     for hint_layer, hint in trained_layers(teacher, shape).items():
         for guided_layer, guided in trained_layers(student, shape).items():

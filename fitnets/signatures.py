@@ -3,7 +3,7 @@
 import ast
 
 from fitnets.components import file_of, is_library
-from fitnets.fingerprint import source_of
+from fitnets.fingerprint import NotPython, code_hash, source_of
 
 
 def problem_with(target: str) -> str | None:
@@ -16,8 +16,16 @@ def problem_with(target: str) -> str | None:
     path = file_of(module)
     if path is None:
         return f"there is no module {module!r}; a component is in a Python file (is its folder on PYTHONPATH?)"
-    source = source_of(module)
+    try:
+        source = source_of(module)
+        if not module.startswith("fitnets."):  # the files that it uses are read too
+            code_hash(target)
+    except NotPython as error:
+        return str(error)
     names = {*source.statements, *source.imported}
+    if name not in names and (itself := file_of(target)):
+        there = ", ".join(sorted(source_of(target).statements)) or "nothing"
+        return f"{itself.name} is a file; add what it defines, {target}.NAME; it has: {there}"
     return None if name in names else f"{path.name} defines no {name!r}; it has: {', '.join(sorted(names))}"
 
 

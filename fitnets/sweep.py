@@ -28,6 +28,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from fitnets.commands import Command
 from fitnets.config import ConfigError
+from fitnets.config.rules import problem_with_runs_dir
 from fitnets.ending import StageError, Stopped
 from fitnets.files import StorageError, as_json, folder_at, told, write
 from fitnets.report.sweep import SEEDS, swept
@@ -107,7 +108,14 @@ def refusal(config: Any) -> str | None:
     devices = OmegaConf.select(config, "trainer.devices")
     if isinstance(devices, int) and devices > 1:
         return ONE_DEVICE.format(devices)
-    target = str(OmegaConf.select(config, "hydra.launcher._target_"))
+    if problem := problem_with_runs_dir(str(config.runs_dir)):
+        return problem
+    if OmegaConf.select(config, "hydra.job.chdir"):
+        return "hydra.job.chdir=true gives each job a folder of its own, and jobs share theirs: leave it out."
+    for part in ("sweeper", "launcher"):
+        target = str(OmegaConf.select(config, f"hydra.{part}._target_"))
+        if not target.startswith(("hydra_plugins.", "hydra._internal.")):
+            return f"hydra.{part}._target_ is {target}, which is no plugin of Hydra: leave it out."
     plugin = target.split(".")[1] if target.startswith("hydra_plugins.") else None
     there = importlib.util.find_spec("hydra_plugins") and importlib.util.find_spec(f"hydra_plugins.{plugin}")
     if plugin and not there:

@@ -13,7 +13,20 @@ from tests.conftest import ROOT
 pytestmark = pytest.mark.fast
 
 ROOMS = [  # from the door to the cellar: a room may import those below it
-    *("scripts", "run", "sweep", "commands", "positions", "report", "config", "training", "assemble", "stages", "plan"),
+    *(
+        "scripts",
+        "run",
+        "sweep",
+        "idle",
+        "commands",
+        "positions",
+        "report",
+        "config",
+        "training",
+        "assemble",
+        "stages",
+        "plan",
+    ),
     *("curriculum", "losses", "__init__", "load", "models", "data", "tracking", "store", "signatures", "fingerprint"),
     *("components", "files", "ending", "seeds", "distributed", "progress"),
 ]

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from inspect import signature
+from math import isfinite
 from typing import Any
 
 from pydantic import ValidationError
 
+from fitnets.config import wording
 from fitnets.config.rules import RULES, named
 from fitnets.config.schema import ANY_KEY, ANYTHING, CONFIG, OPTIONS, Group, Target, Value
 from fitnets.config.wording import MISSING, choices_of, dotted_keys, has, unknown_key, value_at
@@ -25,6 +27,9 @@ COPIES = {  # keys that refer to another one, where their problem is told
 def check(config: Group, arms: Iterable[str] | None = None) -> list[str]:
     """Every problem, one line each. `arms` are the files of conf/stage and conf/arm; None: they are not known."""
     problems = problems_at("", CONFIG, config, config)
+    for key in dotted_keys(config):
+        if value_at(config, key) == wording.TO_BE_TYPED:
+            problems[key] = wording.not_given(key)
     broken = {key.partition(".")[0] for key in problems}
     lines = list(problems.values())
     for rule in RULES:
@@ -38,13 +43,16 @@ def check(config: Group, arms: Iterable[str] | None = None) -> list[str]:
 
 def problems_at(key: str, form: Any, given: Any, config: Group) -> dict[str, str]:
     """What is wrong at a key of the config and below it, by key."""
-    if key in COPIES and given == value_at(config, COPIES[key]):
+    if key in COPIES and repr(given) == repr(value_at(config, COPIES[key])):  # as written: no nan is another
         return {}
     if callable(form):
         form = form(given)
     if isinstance(form, tuple):
         form = form[isinstance(given, Mapping)]
     state = f"{key} is missing" if given is MISSING else f"{key} is {given!r}"
+    if isinstance(given, float) and isfinite(given) and given and not 1e-30 < abs(given) < 1e30 and form != ANYTHING:
+        state += ", of a size that float32 cannot hold"
+        return {key: f"{state}; {form.message.format(key, form.example)}" if isinstance(form, Value) else state}
     if isinstance(form, Value):
         try:
             form.adapter.validate_python(given)
@@ -91,6 +99,9 @@ def component(key: str, group: Group, given: Group) -> tuple[Group, str, dict[st
         if target.startswith(beginning):
             kinds |= options
     parameters = parameters_of(target, role.handed)
+    handed = [name for name in role.handed_by_name if name in given]
+    if handed and parameters is None:
+        return form, "", {f"{key}.{name}": f"{key}.{name} comes from the data: leave it out" for name in handed}
     if parameters is None:
         return form | {f"{name}?": kinds[name] for name in kinds}, "", {}
     takes = [name for name in parameters if name not in role.handed_by_name]

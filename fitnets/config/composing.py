@@ -20,6 +20,7 @@ from fitnets.config.wording import CONF, MISSING, ConfigError, choices_of, unkno
 
 ERRORS = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
 NO_NAME = "Config group override must be a string"  # student=4: a ValueError, and no HydraException
+TWICE = ("Multiple values for", "force-add of config groups")
 SWEPT = ("Ambiguous value for argument", "Sweep parameters")
 
 
@@ -51,6 +52,9 @@ def hydra_problem(error: Exception, words: Sequence[str]) -> ConfigError:
         except ERRORS as wrong:
             if not str(wrong).startswith(SWEPT):
                 errors[word] = wrong
+    taken = [word for word in depth if word.startswith("~") and word not in errors]
+    if taken and not errors:
+        return ConfigError([f"{', '.join(taken)} takes away what other keys refer to: leave it out"])
     if not errors:  # it is of no word alone: a sweep's, a reference's, a file's
         errors[""] = error
     return ConfigError([one_line(each, word, config) for word, each in errors.items()])
@@ -71,6 +75,14 @@ def one_line(error: BaseException, word: str, config: dict[str, Any]) -> str:
     message = str(error)
     quoted = re.findall(r"'(.+?)'", message)
     name = quoted[0] if quoted else ""
+    if isinstance(error, OverrideParseException) or (word and (not key or "@" in key)):
+        return unreadable(word or getattr(error, "override", ""), key, value)
+    if word.startswith("~") and (choices_of(key) or value_at(config, key) is not MISSING):
+        return f"{word} takes away what other keys refer to: leave it out"
+    if word.startswith("+") and message.startswith(TWICE):
+        return f"{key} is there already: type {key}={value or 'NAME'}, without +"
+    if unloaded := re.search(r"Could not load '(.+)/(.+?)'", message):  # one of a list
+        return unknown_choice(unloaded[1], unloaded[2], choices_of(unloaded[1]))
     if isinstance(error, MissingConfigException) and error.options is not None:
         file = str(error.missing_cfg_file)
         group = key if file.startswith(f"{key}/") else file.rpartition("/")[0]
@@ -78,8 +90,8 @@ def one_line(error: BaseException, word: str, config: dict[str, Any]) -> str:
         return unknown_choice(group, file.removeprefix(f"{group}/"), choices)
     if NO_NAME in message and word:
         return unknown_choice(key, value, choices_of(key))
-    if isinstance(error, OverrideParseException):
-        return f"{error.override!r} is no key=value that can be read: type key=value, with lists in quotes: 'key=[a,b]'"
+    if isinstance(error, UnicodeDecodeError):
+        return f"{word or 'the config'} reads a file that is not in UTF-8 ({error.reason}): save it as UTF-8"
     if isinstance(error, MarkedYAMLError) and error.problem_mark:
         return f"{error.problem_mark.name}, line {error.problem_mark.line + 1}, is no YAML: {error.problem}"
     if message.startswith(("Could not override '", "Could not delete '", "Could not delete from config. '")):
@@ -88,25 +100,46 @@ def one_line(error: BaseException, word: str, config: dict[str, Any]) -> str:
         return f"{name} is there already: type {name}=VALUE, without +"
     if message.startswith(SWEPT):
         key, _, value = name.partition("=")
-        return f"{name} has several values: add -m for a sweep over them, or type '{key}=[{value}]' for a list"
+        a_list = "" if "(" in value else f", or type '{key}=[{value}]' for a list"
+        return f"{name} has several values: add -m for a sweep over them{a_list}"
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         if message.startswith("Interpolation key"):
             near = wording.did_you_mean(name, wording.dotted_keys(config), most=1)
             return f"{error.full_key} refers to ${{{name}}}, which is no key{near}".rstrip(";")
+        if message.startswith("Cannot merge"):
+            parts = "a list" if "with ListConfig" in message else "keys of its own"
+            return f"{error.full_key} is {value}, in the place of {parts}: type {error.full_key}=VALUE as it was"
+        if not_given := re.search("Missing mandatory value: (.+)", message):
+            return wording.not_given(not_given[1])
         return f"{error.full_key} cannot be filled in: {message.splitlines()[0]}"
     if isinstance(error.__cause__, OmegaConfBaseException):
         return one_line(error.__cause__, word, config)
+    if message.startswith("Additional config directory"):
+        return f"--config-dir is {name}, which is no folder: type --config-dir FOLDER"
     return " ".join(message.partition("Config search path")[0].split())
+
+
+def unreadable(word: str, key: str, value: str) -> str:
+    """A word that Hydra's grammar does not take. It takes accents, spaces, = and brackets only in quotes of its own."""
+    simple = re.fullmatch(r"[\w./]+", key, re.ASCII) and value and not re.search(r"""^[\[{$]|["'\]}]""", value)
+    how = f"""type '{key}="{value}"'""" if simple else "type key=value, with lists in quotes: 'key=[a,b]'"
+    return f"{word!r} is no key=value that can be read: {how}"
 
 
 def no_key(key: str, value: str, config: dict[str, Any]) -> str:
     """`temprature=3`, or a part of a group that is not chosen."""
     first, *rest = re.split(r"[./]", key)
-    if rest and (CONF / first / rest[0]).is_dir() and value_at(config, f"{first}.{rest[0]}") is MISSING:
+    if (
+        rest
+        and choices_of(first)
+        and (CONF / first / rest[0]).is_dir()
+        and value_at(config, f"{first}.{rest[0]}") is MISSING
+    ):
         choices = " | ".join(choices_of(first))
         return f"{key} is a part of a {first}, and this one has none: type {first}= too, one of: {choices}"
     group = key.rpartition(".")[0]
     while not isinstance(value_at(config, group), dict):
         group = group.rpartition(".")[0]
     known = [*wording.dotted_keys(config), *(folder.name for folder in CONF.iterdir())]
-    return wording.unknown_key(key, value, known, wording.has(group, value_at(config, group)))
+    of = "hydra" if first == "hydra" else "job"
+    return wording.unknown_key(key, value, known, wording.has(group, value_at(config, group), of))

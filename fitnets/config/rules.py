@@ -1,6 +1,7 @@
 """What keys of the config must be together. A rule is given the keys that its arguments name, and yields problems."""
 
 import importlib.util
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,23 @@ def rising(momentum: Group | None, optimizer: Group, teacher: Group) -> Iterator
     for key, recipe in {"momentum": student, "teacher.recipe.momentum": teacher["recipe"]}.items():
         if recipe.get("momentum") and "momentum" not in recipe["optimizer"]:
             yield f"{key} rises, but {recipe['optimizer']['_target_']} is given none: type {key}=null"
+
+
+def folder_of_runs(runs_dir: str) -> Iterator[str]:
+    if problem := problem_with_runs_dir(runs_dir):
+        yield problem
+
+
+def problem_with_runs_dir(given: str) -> str | None:
+    """Why no run can be written there: a file is in the way, or a folder is not ours."""
+    place = Path(given).absolute()
+    while not os.path.lexists(place):
+        place = place.parent
+    if not place.is_dir():
+        return f"runs_dir is {given!r}, and {place} is no folder: type runs_dir=FOLDER"
+    if not os.access(place, os.W_OK):
+        return f"runs_dir is {given!r}, and nothing may be written in {place}: type runs_dir=FOLDER"
+    return None
 
 
 def dataset_path(dataset: Group) -> Iterator[str]:
@@ -85,7 +103,7 @@ def ordered(curriculum: Group, stage: Group, retrain_on_all: bool) -> Iterator[s
         yield "retrain_on_all trains on validation images, which have no score: type retrain_on_all=false"
 
 
-RULES: list[Any] = [variants, rising, dataset_path, loggers, enough_seeds, equal_shares, ordered]
+RULES: list[Any] = [folder_of_runs, variants, rising, dataset_path, loggers, enough_seeds, equal_shares, ordered]
 
 
 def named(config: Group, arms: list[str] | None) -> Iterator[str]:

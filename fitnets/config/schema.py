@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from fitnets.config.wording import MISSING, value_at
 
@@ -46,9 +46,13 @@ def null_or(other: Value, example: Any) -> Value:
     return Value(other.kind | None, other.message.replace("it must be", "it must be null or"), example)
 
 
+# 1 equals True, and would be one of its choices
+NO_NUMBER = BeforeValidator(lambda given: given if isinstance(given, bool | str) else None)
+
+
 def one_of(*choices: str | bool) -> Value:
     listed = " | ".join(str(choice).lower() for choice in choices)
-    return Value(Literal.__getitem__(choices), f"type {{0}}= one of: {listed}")
+    return Value(Annotated[Literal.__getitem__(choices), NO_NUMBER], f"type {{0}}= one of: {listed}")
 
 
 def each(form: Any, *names: str) -> Group:
@@ -63,6 +67,9 @@ Pair = Annotated[list[str | int], Field(min_length=2, max_length=2)]
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
 Order = Literal["iid", "random", "hard_to_easy", "easy_to_hard"]
 NAME = value(Word, "a name", "NAME")
+FILED = value(
+    Word, "a name without / or \\, of at most 80 letters", "NAME", pattern=r"^[^/\\\x00-\x1f]+$", max_length=80
+)
 SWITCH = Value(bool, "type {0}= one of: true | false")
 COUNT = value(int, "a whole number >= 1", ge=1)
 WHOLE = value(Whole, "a whole number >= 0")
@@ -79,7 +86,11 @@ Byte = Annotated[int, Field(ge=0, le=255)]
 Colour = Literal["white", "black"] | Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]
 Three = Annotated[list[Byte], Field(min_length=3, max_length=3)]
 BACKGROUND = Value(Colour | Three, "it must be white, black, '#rrggbb' or three numbers from 0 to 255: type {0}=black")
-LAYERS = Value(str | int | list[str | int], "type {0}= a module's name, early, middle or late, or a list of those")
+Layer = Word | int
+LAYERS = Value(
+    Layer | Annotated[list[Layer], Field(min_length=1)],
+    "type {0}= a module's name, early, middle or late, or a list of those",
+)
 PAIRS = value(list[Pair], "pairs of teacher's and student's layers", min_length=1)
 
 NET = {"_target_": Target(handed_by_name=("input_shape", "num_classes"))}
@@ -153,7 +164,8 @@ CURRICULUM = {
     "figures?": SWITCH,  # of fitnets.commands.controls
 }
 STAGE = {
-    **each(NAME, "name", "title"),
+    "name": FILED,
+    "title": NAME,
     "next?": {"stage": NAME, "why?": NAME},  # what a summary names to type next
     "options?": {ANY_KEY: ANYTHING},  # for what the stage names
     "min_seeds?": COUNT,  # how many of `seeds` it takes
@@ -161,7 +173,8 @@ STAGE = {
 }
 TRAINING = {  # with one objective
     **STAGE,
-    **each(NAME, "_target_", "kind?"),
+    "_target_": NAME,
+    "kind?": FILED,
     "trains": one_of("teacher", "student"),
     "needs": {ANY_KEY: NAME},
     "labels": one_of("none", "visible", "all"),
@@ -194,7 +207,7 @@ def stage(given: Any) -> Group:
 LOGGERS = {
     "csv?": {},
     "wandb?": {
-        "project": NAME,
+        "project": value(Word, "a name without any of /\\#?%:,", "NAME", pattern=r"^[^/\\#?%:]+$", max_length=128),
         **each(null_or(NAME, "NAME"), "entity", "group"),
         "tags": value(list[Tag], "a list of words of at most 64 letters", "[mine]"),
     },
@@ -204,11 +217,11 @@ LOGGERS = {
 CONFIG = {
     **{name.rstrip("?"): form for name, form in RECIPE.items()},  # a teacher's may leave some out
     "stage": stage,
-    "teacher": {"name": NAME, "net": NET, "init": FILLING, "recipe": TEACHER_RECIPE},
-    "student": {"name": NAME, "net": NET, "pieces?": COUNT},  # pieces: what `net` refers to
+    "teacher": {"name": FILED, "net": NET, "init": FILLING, "recipe": TEACHER_RECIPE},
+    "student": {"name": FILED, "net": NET, "pieces?": COUNT},  # pieces: what `net` refers to
     "dataset": {
         "_target_": Target(handed_by_name=("split_seed",)),
-        "name": NAME,
+        "name": FILED,
         "val_fraction": BETWEEN,
         "val_split?": one_of("balanced", "last"),
         "labels": Value(Literal["all"] | COUNT.kind, "it must be all or a whole number >= 1: type {0}=50"),
@@ -226,7 +239,7 @@ CONFIG = {
         "accelerator": one_of("auto", "cpu", "gpu"),
         "precision": one_of("32-true", "bf16-mixed", "16-mixed"),
         "checkpoint_seconds": replace(FROM_ZERO, example=0.5),
-        "threads": null_or(COUNT, 2),
+        "threads": null_or(value(int, "a whole number from 1 to 1024", ge=1, le=1024), 2),
         "devices": COUNT,
         "gpu": null_or(WHOLE, 0),
         "images_at": one_of("device", "disk"),

@@ -7,6 +7,8 @@ from typing import Any
 
 CONF = Path(__file__).parents[2] / "conf"
 MISSING = object()
+TO_BE_TYPED = "???"  # OmegaConf's
+TO_TYPE = {"dataset.path": "FOLDER, or owner/name (Hugging Face)", "curriculum.score.path": "FILE"}
 OLD_KEYS = {  # as a key was typed before -> what to type now
     "kd_loss.name": "kd_loss={}",
     "kd_loss.alpha": "kd_loss=hinton kd_loss.alpha={}",
@@ -54,11 +56,16 @@ def choices_of(group: str) -> list[str]:
 def did_you_mean(word: str, known: Iterable[str], most: int = 3) -> str:
     """The words that were meant, the likeliest first: those that begin like it, or whose last name looks like its."""
     last_names = {each: each.rpartition(".")[2] for each in known if not f"{each}.".startswith(f"{word}.")}
-    begun = [each for each in last_names if each.startswith(word)]
+    word = word if word in last_names else word.lower()  # KD, Temperature
+    begun = [each for each in last_names if word and each.startswith(word)]
     alike = [each for each in last_names if get_close_matches(word.rpartition(".")[2], [last_names[each]])]
     cutoff = 0.6 if "." in word else 0  # 0: it may be typed without its group
     near = list(dict.fromkeys(begun + get_close_matches(word, alike, cutoff=cutoff)))[:most]
     return f"; did you mean {' or '.join(near)}?" if near else ";"
+
+
+def not_given(key: str) -> str:
+    return f"{key} is not given yet, and has no default: type {key}={TO_TYPE.get(key, 'VALUE')}"
 
 
 def unknown_key(key: str, value: Any, known: Iterable[str], listed: str) -> str:
@@ -67,8 +74,8 @@ def unknown_key(key: str, value: Any, known: Iterable[str], listed: str) -> str:
     return f"{key} is no key{did_you_mean(key, known, most=1)} {listed}"
 
 
-def has(group: str, names: Iterable[str]) -> str:
-    return f"{group} has: {', '.join(names)}" if group else "python run.py --cfg job prints the known ones"
+def has(group: str, names: Iterable[str], of: str = "job") -> str:
+    return f"{group} has: {', '.join(names)}" if group else f"python run.py --cfg {of} prints the known ones"
 
 
 def unknown_choice(key: str, value: Any, choices: Iterable[str]) -> str:

@@ -35,7 +35,8 @@ def problem_with_path(path: object) -> str | None:
         return None
     if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", path):
         return None
-    return f"dataset.path is {path!r}; there is no such folder, and a name on the Hugging Face hub is owner/name"
+    there = "that is a file" if Path(path).expanduser().is_file() else "there is no such folder"
+    return f"dataset.path is {path!r}; {there}: type dataset.path=FOLDER, or owner/name (Hugging Face)"
 
 
 def is_hidden(name: str) -> bool:

@@ -17,10 +17,17 @@ def parameters(net: nn.Module) -> int:
 
 def multiplications(net: nn.Module, input_shape: Shape) -> int:
     """Multiply-adds of convolutions and linear layers for one sample, every maxout piece included."""
-    shadow = copy.deepcopy(net).to("meta").eval()
+    try:
+        return _counted(net, input_shape, "meta")
+    except Exception:  # a network that looks at what it computes
+        return _counted(net, input_shape, "cpu")
+
+
+def _counted(net: nn.Module, input_shape: Shape, device: str) -> int:
+    shadow = copy.deepcopy(net).to(device).eval()
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        shadow(torch.zeros(1, *input_shape, device="meta"))
+        shadow(torch.zeros(1, *input_shape, device=device))
     return counter.get_total_flops() // 2
 
 

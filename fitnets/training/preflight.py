@@ -7,6 +7,8 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from inspect import signature
 from pathlib import Path
 from traceback import extract_tb
 from types import SimpleNamespace
@@ -20,16 +22,16 @@ from fitnets.data.batch import Batch
 from fitnets.data.images import split
 from fitnets.data.inventory import inventory, lines_of
 from fitnets.data.variants import variants_of
-from fitnets.load import build_net
 from fitnets.losses.objective import Outputs
-from fitnets.models.layers import Tap, layer_shapes, probe
+from fitnets.models.layers import Tap, probe
 from fitnets.stages.answers import cache_gib
 from fitnets.stages.base import StageInputs
 from fitnets.stages.optimizers import new_optimizer
 from fitnets.store import Run
+from fitnets.training.meta import all_on_meta, shaped, to_cpu
 
 OURS = str(Path(__file__).parents[1])
-LIBRARY = re.compile(r"site-packages|[\\/]lib[\\/]python")  # files that are nobody's own
+LIBRARY = re.compile(r"(site|dist)-packages|[\\/]lib[\\/]python")  # files that are nobody's own
 
 
 def problems_with(config: Any, runs: Sequence[Run], say: Callable[[str], None] = lambda lines: None) -> list[str]:
@@ -55,9 +57,10 @@ def problems_with(config: Any, runs: Sequence[Run], say: Callable[[str], None] =
         preprocessed=lambda index: torch.zeros(len(index), *images.images.shape[1:]),
         updates=1,
     )
-    problems += optimizer_problems(config, runs)
-    for run in {_kind(run): run for run in runs if run.trains != "score"}.values():
-        problems += run_problems(config, run, data)
+    problems += optimizer_problems(config, runs) + preprocess_problems(config)
+    with torch.random.fork_rng(devices=[]):  # what is built on the CPU here moves no training
+        for run in {_kind(run): run for run in runs if run.trains != "score"}.values():
+            problems += run_problems(config, run, data)
     problems += scoring_problems(config, runs, images.labels, train)
     return list(dict.fromkeys(problems))
 
@@ -140,6 +143,20 @@ def optimizer_problems(config: Any, runs: Sequence[Run]) -> list[str]:
     return problems
 
 
+def preprocess_problems(config: Any) -> list[str]:
+    """Whether the preprocessing takes what it is given; to fit it would take long."""
+    spec = config["preprocess"]
+    options = {key: value for key, value in spec.items() if key not in ("_target_", "name", "fit_on")}
+    try:
+        called = resolve(spec["_target_"])
+        signature(called).bind(lambda: (), **options)
+    except ValueError:  # no signature is known
+        pass
+    except Exception as error:
+        return [f"preprocess {spec['_target_']} cannot be called with the images and {options}: {error}"]
+    return []
+
+
 def run_problems(config: Any, run: Run, data: Any) -> list[str]:
     """Problems of one training: its networks, and what its stage says."""
     problems: list[str] = []
@@ -183,13 +200,13 @@ def refusals(run: Run, inputs: StageInputs) -> list[str]:
     What torch cannot do on the meta device is tried on the CPU; what Lightning cannot do without a trainer, only the
     training will tell.
     """
-    try:
-        return refused_on(torch.device("meta"), run, inputs)
-    except NotImplementedError:  # a boolean mask, say
-        for net in (inputs.net, inputs.teacher):
-            if net is not None:
-                net.to_empty(device="cpu")
-        return refused_on(torch.device("cpu"), run, inputs)
+    nets = [net for net in (inputs.net, inputs.teacher) if net is not None]
+    if all_on_meta(*nets):
+        with suppress(NotImplementedError):  # a boolean mask, say
+            return refused_on(torch.device("meta"), run, inputs)
+    for net in nets:
+        to_cpu(net)
+    return refused_on(torch.device("cpu"), run, inputs)
 
 
 def refused_on(device: torch.device, run: Run, inputs: StageInputs) -> list[str]:
@@ -207,7 +224,9 @@ def refused_on(device: torch.device, run: Run, inputs: StageInputs) -> list[str]
     except ValueError as error:  # said on purpose
         return [str(error)]
     except Exception as error:
-        if any(word in str(error) for word in ("meta", "trainer", "Trainer")):
+        if device.type == "meta" and "meta" in str(error):  # .item(), say
+            raise NotImplementedError from error
+        if any(word in str(error) for word in ("trainer", "Trainer")):
             return []
         frames = [frame for frame in extract_tb(error.__traceback__) if not frame.filename.startswith(OURS)]
         user = [frame for frame in frames if not LIBRARY.search(frame.filename)]
@@ -258,13 +277,17 @@ def meta_net(role: str, spec: dict[str, Any], data: Any, problems: list[str]) ->
     """The network on the meta device; None after adding to `problems` why it cannot be used."""
     name, shape, classes = spec["_target_"], data.input_shape, data.num_classes
     try:
-        with torch.device("meta"):
-            net = build_net(spec, shape, classes)
-        output = layer_shapes(net, shape).get("")
+        net, shapes = shaped(spec, shape, classes)
     except Exception as error:
         size = "x".join(map(str, shape))
-        problems.append(f"the {role} {name} does not run on {size} images with {classes} classes: {error}")
+        given = ", ".join(f"{key}={value}" for key, value in spec.items() if key != "_target_")
+        why = str(error) or type(error).__name__
+        problems.append(
+            f"the {role} {name} does not run on {size} images with {classes} classes: {why}; change {role}.net "
+            f"({given or 'no options'}), or type another {role}=NAME"
+        )
         return None
+    output = shapes.get("")
     if output != (classes,):
         problems.append(
             f"the {role} {name} gives outputs of shape {output} a sample; the data set has {classes} classes, so it "

@@ -1,0 +1,66 @@
+"""Words that change nothing of what a command trains: they are said, as a person who types one expects something.
+
+Whether a key decides something is asked of the plan itself: with another value there, are the same runs named?
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fitnets.commands import Command, Config
+from fitnets.config.wording import MISSING, value_at
+from fitnets.plan import plan
+from fitnets.store import Run, with_parents
+
+ELSEWHERE = ("trainer", "logger", "runs_dir", "dry_run", "fresh", "hydra", "stage")  # these decide no result, by design
+SHARED = ("hint", "hint_loss", "regressor")  # arms and sweeps share them
+LABELS = ("name", "title", "path", "cache_dir")
+
+
+def idle_keys(config: Config, commands: Sequence[Command], plans: Sequence[Sequence[Run]]) -> list[str]:
+    """The typed keys that decide nothing of these plans."""
+    typed = [word.partition("=")[0].lstrip("+").replace("/", ".") for word in config.words if word[:1] != "~"]
+    one_of_each = {command.name: (command, runs) for command, runs in zip(commands, plans, strict=True)}
+    return [key for key in dict.fromkeys(typed) if _asked(key, config) and _idle(key, config, one_of_each)]
+
+
+def _asked(key: str, config: Config) -> bool:
+    first, _, last = key.partition(".")[0], *key.rpartition(".")[1:]
+    known = value_at(config.resolved, key) is not MISSING
+    return known and first not in (*ELSEWHERE, *SHARED) and last not in LABELS
+
+
+def _idle(key: str, config: Config, planned: Mapping[str, tuple[Command, Sequence[Run]]]) -> bool:
+    stage, value = config["stage"], config.get(key)
+    if "commands" in stage and key in ("seed", "seeds", "arms", "curriculum"):  # what a list has of its own
+        return key == "seed" and "min_seeds" in stage
+    if key in ("seeds", "arms"):
+        return True
+    if key == "patience" and value:
+        runs = with_parents(run for _, runs in planned.values() for run in runs)
+        return not any(value < run.spec["epochs"] for run in runs if "patience" in run.spec)
+    return not any(_decides(key, command, runs) for command, runs in planned.values())
+
+
+def _decides(key: str, command: Command, runs: Sequence[Run]) -> bool:
+    """Whether the command would name other runs with another value there, or below it."""
+    value = value_at(command.config.resolved, key)
+    if isinstance(value, Mapping):
+        parts = sorted(
+            (name for name in value if name not in LABELS), key=lambda name: name == "_target_"
+        )  # slow: last
+        return not parts or any(_decides(f"{key}.{name}", command, runs) for name in parts)
+    try:
+        others = plan(command.config.changed({key: _another(value)}), command.arm)
+    except Exception:  # what cannot be planned otherwise decides something
+        return True
+    return {run.fingerprint for run in others} != {run.fingerprint for run in runs}
+
+
+def _another(value: Any) -> Any:
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    if isinstance(value, str):
+        return value + "_"
+    return [*value, 1] if isinstance(value, list) else 1
