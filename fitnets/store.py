@@ -206,10 +206,9 @@ def states_of(runs: Iterable[Run], runs_dir: Path, again: Collection[str] = ()) 
 def problem_with_writing(runs_dir: Path) -> str | None:
     """Why nothing can be trained into a folder, which may be missing as yet; None where it can."""
     there = next(place for place in (runs_dir.absolute(), *runs_dir.absolute().parents) if place.exists())
-    if not there.is_dir():
-        return f"runs_dir is {str(runs_dir)!r}, but {there} is a file: type runs_dir=FOLDER"
-    for place in (there, there / ".locks") if there == runs_dir.absolute() else (there,):
-        if place.exists() and not os.access(place, os.W_OK | os.X_OK):
+    locks = there / ".locks"
+    for place in (there, locks) if locks.exists() else (there,):
+        if not os.access(place, os.W_OK | os.X_OK):
             return f"runs_dir is {str(runs_dir)!r}; you may not write in {place}: type another runs_dir=FOLDER"
     return None
 

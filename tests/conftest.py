@@ -4,6 +4,7 @@ import functools
 import io
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -129,6 +130,11 @@ def logged_curriculum(tmp_path_factory: pytest.TempPathFactory) -> Path:
         environment.setenv("WANDB_MODE", "offline")
         go(composed(*SMALL, f"runs_dir={runs_dir}", "stage=backprop", "curriculum=easy_to_hard", "logger=wandb"))
     return runs_dir
+
+
+def copied(source: Path, target: Path) -> Path:
+    """Run folders to edit: without the hashes of what they held."""
+    return Path(shutil.copytree(source, target, ignore=shutil.ignore_patterns("hashes.json")))
 
 
 def faked_images(n: int, size: int, channels: int, seed: int, noise: bool = True) -> tuple[list[bytes], list[int]]:

@@ -84,7 +84,7 @@ def test_a_joint_stage_sums_its_two_losses(watched, word: str) -> None:
         logits = student(batch.x)
         end = F.cross_entropy(logits, batch.y)
         if "teacher" in run.parents:
-            teacher, hints = load_teacher(folder_of(run.parents["teacher"], watched.runs_dir)), []
+            teacher, hints = load_teacher(folder_of(run.parents["teacher"], watched.runs_dir)).net, []
             teacher.get_submodule("conv2").register_forward_hook(lambda *call: hints.append(call[-1]))
             answer = teacher(batch.x)
         if word.endswith("_kd"):

@@ -22,7 +22,7 @@ from fitnets.report.charts import counted_in, legend_columns
 from fitnets.report.comparisons import comparisons_of
 from fitnets.report.folders import NoRuns, read
 from fitnets.report.page import write_page
-from tests.conftest import go
+from tests.conftest import copied, go
 
 VOID = {"meta", "link", "img", "br", "input", "hr"}
 ARMS = {"backprop": "backprop", "kd": "KD", "fitnet": "hint then KD"}
@@ -112,7 +112,7 @@ def edited(folder: Path, **result) -> dict:
 def measured(compared, tmp_path_factory) -> Path:
     """A copy of the finished comparison, with a curriculum in its KD runs."""
     runs_dir = tmp_path_factory.mktemp("measured") / "runs"
-    shutil.copytree(compared[1], runs_dir)
+    copied(compared[1], runs_dir)
     for folder in (path.parent for path in runs_dir.glob("kd-*/metrics.csv")):
         rows = list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
         for i, row in enumerate(rows):
@@ -175,7 +175,7 @@ def test_every_section_is_there_for_a_measured_comparison(whole: Page) -> None:
 
 
 def test_sections_without_data_are_left_out(compared, tmp_path: Path) -> None:
-    shutil.copytree(compared[1], tmp_path / "runs")
+    copied(compared[1], tmp_path / "runs")
     for folder in (path.parent for path in (tmp_path / "runs").glob("*/result.json")):  # as an older version left them
         shutil.rmtree(folder / "media")
         edited(folder, details={})
@@ -274,7 +274,7 @@ def test_every_picture_comes_from_a_run(measured: Path, whole: Page) -> None:
 
 def test_titles_and_commands_are_escaped(compared, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "backprop-<b>&"
-    shutil.copytree(next(compared[1].glob("backprop-*")), folder)
+    copied(next(compared[1].glob("backprop-*")), folder)
     title, command = 'Is 1 < 2 & "so"?', "python run.py 'x=<script>alert(1)</script>'"
     edited(folder, dataset="<i>digits</i>")
     page = Page(write_page([folder], tmp_path / "page.html", title, [command]))
@@ -304,7 +304,7 @@ def test_the_lineage_and_the_commands_are_those_of_the_folders(compared) -> None
 def test_a_missing_parent_is_told(compared, tmp_path: Path) -> None:
     configs = {f: yaml.safe_load((f / "config.yaml").read_text()) for f in compared[1].glob("kd-*")}
     child = next(folder for folder, config in configs.items() if "student" in config["parents"])
-    shutil.copytree(child, tmp_path / child.name)
+    copied(child, tmp_path / child.name)
     page = Page(write_page([tmp_path / child.name], tmp_path / "page.html", "Alone", []))
     assert "(teacher, student no longer on disk)" in page.text and "hints" not in page.sections
 
@@ -316,7 +316,7 @@ def test_a_missing_parent_is_told(compared, tmp_path: Path) -> None:
 def swept(compared, tmp_path_factory) -> Path:
     """Two temperatures and two pairs of layers of `hint then KD`, made of copies of one finished training."""
     runs_dir = tmp_path_factory.mktemp("swept") / "runs"
-    shutil.copytree(compared[1], runs_dir)
+    copied(compared[1], runs_dir)
     for folder in [f for f in runs_dir.glob("kd-*") if "kd-" in f.name]:
         config = yaml.safe_load((folder / "config.yaml").read_text())
         if "student" not in config["parents"]:
@@ -324,7 +324,7 @@ def swept(compared, tmp_path_factory) -> Path:
             continue
         for temperature, gain in ((4.0, 0.01), (8.0, -0.01)):
             copy = runs_dir / f"{folder.name}-t{temperature:g}"
-            shutil.copytree(folder, copy)
+            copied(folder, copy)
             config["kd_loss"]["temperature"] = temperature
             (copy / "config.yaml").write_text(yaml.safe_dump(config))
             result = json.loads((copy / "result.json").read_text())
@@ -351,17 +351,17 @@ def test_a_sweep_shows_test_for_the_row_chosen_on_validation_alone(swept: Path) 
 
 def test_pairs_of_layers_are_a_heat_map(swept: Path, tmp_path: Path) -> None:
     runs_dir = tmp_path / "runs"
-    shutil.copytree(swept, runs_dir)
+    copied(swept, runs_dir)
     for folder in runs_dir.glob("hint-*"):
         copy = runs_dir / f"{folder.name}-conv1"
-        shutil.copytree(folder, copy)
+        copied(folder, copy)
         result = json.loads((copy / "result.json").read_text())
         edited(copy, hint=result["hint"] | {"hint_layer": "conv1"}, validation={"hint_loss": 1.0, "r2": 0.987})
         for child in runs_dir.glob("kd-*-t4"):
             config = yaml.safe_load((child / "config.yaml").read_text())
             if config["parents"]["student"] == folder.name:
                 other = runs_dir / f"{child.name}-conv1"
-                shutil.copytree(child, other)
+                copied(child, other)
                 config["parents"]["student"] = copy.name
                 (other / "config.yaml").write_text(yaml.safe_dump(config))
                 facts = json.loads((other / "result.json").read_text())
@@ -376,9 +376,9 @@ def test_pairs_of_layers_are_a_heat_map(swept: Path, tmp_path: Path) -> None:
 
 def test_runs_that_differ_in_the_seed_alone_are_one_row_and_an_older_twin_is_left_out(compared, tmp_path: Path) -> None:
     runs_dir = tmp_path / "runs"
-    shutil.copytree(compared[1], runs_dir)
+    copied(compared[1], runs_dir)
     old = next(runs_dir.glob("backprop-*"))
-    shutil.copytree(old, runs_dir / f"{old.name}-new")
+    copied(old, runs_dir / f"{old.name}-new")
     edited(runs_dir / f"{old.name}-new", test_accuracy=0.5)
     (comparison,) = comparisons_of(read([path.parent for path in sorted(runs_dir.glob("*/result.json"))]))
     assert comparison.repeated == 1 and [len(row.runs) for row in comparison.students] == [2, 2, 2]
@@ -392,10 +392,10 @@ def test_runs_that_differ_in_the_seed_alone_are_one_row_and_an_older_twin_is_lef
 
 def test_other_labels_are_a_problem_of_their_own(compared, tmp_path: Path) -> None:
     runs_dir = tmp_path / "runs"
-    shutil.copytree(compared[1], runs_dir)
+    copied(compared[1], runs_dir)
     for folder in list(runs_dir.glob("backprop-*")):
         few = runs_dir / f"{folder.name}-few"
-        shutil.copytree(folder, few)
+        copied(folder, few)
         edited(few, labels=50, test_accuracy=0.5)
     page = write(runs_dir)
     assert page.problems == [] and page.sections.count("headline") == 2

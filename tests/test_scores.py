@@ -126,7 +126,7 @@ def test_the_student_that_scores_a_sample_has_not_seen_it(planted: list[str], mo
     """Each fold's student answers for that fold alone, and every sample is scored in every repeat."""
     run = plan(composed("stage=score", "curriculum=easy_to_hard", "curriculum/score=c_score", *planted))[-1]
     data = make_data(run, {})
-    monkeypatch.setattr(scores, "load_student", lambda folder: folder.name)
+    monkeypatch.setattr(scores, "load_student", lambda folder, _trust: folder.name)
     asked = {}
 
     class Asked(scores.Scored):

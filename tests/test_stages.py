@@ -282,4 +282,4 @@ def test_keep_chooses_the_weights_that_are_tested(
         logits = load_student(folder)(data.images.images[data.val_index])
     accuracy = (logits.argmax(1) == data.images.labels[data.val_index]).float().mean().item()
     assert result["validation"]["accuracy"] == pytest.approx(accuracy)
-    assert load_file(folder / "student.safetensors").keys() == load_student(folder).state_dict().keys()
+    assert load_file(folder / "student.safetensors").keys() == load_student(folder).net.state_dict().keys()
