@@ -244,4 +244,8 @@ def start() -> int:
 
 
 if __name__ == "__main__":
+    from fitnets.output import as_utf8, lasting
+
+    as_utf8()
+    lasting()
     sys.exit(start())

@@ -28,7 +28,7 @@ ROOMS = [  # from the door to the cellar: a room may import those below it
         "plan",
     ),
     *("curriculum", "losses", "__init__", "load", "models", "data", "tracking", "store", "signatures", "fingerprint"),
-    *("components", "seeds", "distributed", "progress"),
+    *("components", "seeds", "distributed", "progress", "output"),
 ]
 BEHIND_THE_DOOR = {  # who imports more of curriculum than its door
     ("training", "checks"),
@@ -36,7 +36,7 @@ BEHIND_THE_DOOR = {  # who imports more of curriculum than its door
     ("scripts", "agreement"),
 }
 MOST_LINES = 300
-MOST_LINES_OF_ALL = 12_500  # raised for what users can newly do (last: be told of words without effect), else not
+MOST_LINES_OF_ALL = 12_600  # raised for what users can newly do (last: be told of words without effect), else not
 
 FILES = sorted([*ROOT.glob("fitnets/**/*.py"), ROOT / "run.py", *ROOT.glob("scripts/*.py")])
 

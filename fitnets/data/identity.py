@@ -20,7 +20,7 @@ class DataError(ValueError):
 
 
 def is_folder(path: str) -> bool:
-    return Path(path).expanduser().is_dir()
+    return os.path.isdir(os.path.expanduser(path))  # Path's would stumble over names that no file can have
 
 
 def problem_with_path(path: object) -> str | None:
@@ -35,7 +35,7 @@ def problem_with_path(path: object) -> str | None:
         return None
     if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", path):
         return None
-    there = "that is a file" if Path(path).expanduser().is_file() else "there is no such folder"
+    there = "that is a file" if os.path.isfile(os.path.expanduser(path)) else "there is no such folder"
     return f"dataset.path is {path!r}; {there}: type dataset.path=FOLDER, or owner/name (Hugging Face)"
 
 
@@ -89,5 +89,5 @@ def content(path: str) -> str:
 
 def content_of_file(path: str) -> str:
     """A hash of a file's bytes; its name where there is none (the checks say so)."""
-    file = Path(path).expanduser()
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else path
+    file = os.path.expanduser(path)
+    return file_hash(Path(file)) if os.path.isfile(file) else path
