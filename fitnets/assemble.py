@@ -26,7 +26,7 @@ DECIDES_ANSWERS = ("dataset", "preprocess", "split_seed", "augment", "precision"
 
 
 def result_of(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "result.json").read_text())
+    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
 
 
 def epochs_of(run: Run, parents: dict[str, Path]) -> int:

@@ -26,9 +26,9 @@ def found_runs(runs_dir: Path) -> dict[str, dict[str, Any]]:
 
     runs = {}
     for folder in sorted(path.parent for path in runs_dir.glob("*/config.yaml")):
-        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
         file = folder / "result.json"
-        result = json.loads(file.read_text()) if file.exists() else {}
+        result = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         runs[folder.name] = {"parents": config["parents"], "result": result}
     return runs
 

@@ -18,12 +18,12 @@ def agreements(folder: Path, own: str) -> dict[str, float]:
     from safetensors.numpy import load_file
 
     def data_of(run_folder: Path) -> list[Any]:
-        config = yaml.safe_load((run_folder / "config.yaml").read_text())
+        config = yaml.safe_load((run_folder / "config.yaml").read_text(encoding="utf-8"))
         return [config[key] for key in SAME_DATA]
 
     found, difficulty = {}, load_file(folder / SCORES)["difficulty"]
     for path in sorted(folder.parent.glob("score-*/result.json"), key=lambda path: path.stat().st_mtime):
-        name = json.loads(path.read_text())["score"]["name"]
+        name = json.loads(path.read_text(encoding="utf-8"))["score"]["name"]
         if name != own and data_of(path.parent) == data_of(folder):
             found[name] = spearman(difficulty, load_file(path.parent / SCORES)["difficulty"])
     return found

@@ -20,14 +20,14 @@ class DataError(ValueError):
 
 
 def is_folder(path: str) -> bool:
-    return os.path.isdir(os.path.expanduser(path))  # Path's would stumble over names that no file can have
+    return Path(path).expanduser().is_dir()
 
 
 def problem_with_path(path: object) -> str | None:
     """Why `dataset.path` is neither a readable folder here nor the name of a dataset on the hub."""
     if not isinstance(path, str) or not path:
         return f"dataset.path is {path!r}; type dataset.path=FOLDER or dataset.path=owner/name (Hugging Face)"
-    if is_folder(path):
+    if os.path.isdir(os.path.expanduser(path)):  # Path's would stumble over names that no file can have
         try:
             content(path)
         except DataError as error:
@@ -89,5 +89,5 @@ def content(path: str) -> str:
 
 def content_of_file(path: str) -> str:
     """A hash of a file's bytes; its name where there is none (the checks say so)."""
-    file = os.path.expanduser(path)
-    return file_hash(Path(file)) if os.path.isfile(file) else path
+    file = Path(path).expanduser()
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else path

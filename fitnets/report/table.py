@@ -75,7 +75,7 @@ class Table:
 
     def write_csv(self, path: Path, comments: Sequence[str] = ()) -> None:
         """Accuracies and differences are fractions; an arm has the name that is typed."""
-        with open(path, "w", newline="") as file:
+        with open(path, "w", newline="", encoding="utf-8") as file:
             file.writelines(f"# {line}\n" for line in comments)
             writer = csv.writer(file)
             writer.writerow([*self.rows[0].at, *(name for column in self.columns for name in column.names)])
@@ -93,7 +93,7 @@ def write(report: Report, console: Any) -> list[Row]:
         console.print(f"\n{table.title}\n\nThese runs have no validation figure to choose by, so there is no table.")
         return []
     report.folder.mkdir(parents=True, exist_ok=True)
-    (report.folder / "table.md").write_text(table.markdown(report.command))
+    (report.folder / "table.md").write_text(table.markdown(report.command), encoding="utf-8")
     table.write_csv(report.folder / "table.csv")
     text = aligned(table.lines(brief=report.fixed), left=len(rows[0].at) if report.fixed else 0)
     console.print(f"\n{table.title}\n\n{text}\n\n{table.footnote}")

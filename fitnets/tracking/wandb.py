@@ -112,8 +112,8 @@ def wandb_id(run: Run, folder: Path) -> str:
     """Letters, digits and a dash; written at the first start."""
     path = folder / "wandb_id"
     if not path.exists():
-        path.write_text(f"{run.fingerprint[:10]}-{secrets.token_hex(4)}\n")
-    return path.read_text().strip()
+        path.write_text(f"{run.fingerprint[:10]}-{secrets.token_hex(4)}\n", encoding="utf-8")
+    return path.read_text(encoding="utf-8").strip()
 
 
 def mode_of(base_url: str, say: Callable[[str], None]) -> str:
