@@ -295,4 +295,8 @@ def composed_and_run() -> int:
 
 
 if __name__ == "__main__":
+    from fitnets.output import as_utf8, lasting
+
+    as_utf8()
+    lasting()
     sys.exit(start())

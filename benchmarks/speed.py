@@ -124,7 +124,7 @@ def with_filling(store: Path, detail: dict[str, Any], ratios: dict[str, float], 
     """The ratios of a whole training of `epochs`, the time in which the teacher answered each sample included."""
     found = {}
     for file in store.glob("*.json"):
-        about = json.loads(file.read_text())
+        about = json.loads(file.read_text(encoding="utf-8"))
         a_batch = 1000 * about["seconds"] / about["shape"][0] * 2 * BATCH / epochs  # two variants: flips
         ratio, plain = ("hint_over_guided", "guided_alone") if about["layer"] else ("kd_over_backprop", "backprop")
         stage = ratio.partition("_")[0]

@@ -20,7 +20,9 @@ import yaml
 
 from fitnets.tracking.wandb import has_key
 
-SECTIONS: dict[str, list[dict[str, Any]]] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
+SECTIONS: dict[str, list[dict[str, Any]]] = yaml.safe_load(
+    Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")
+)
 BANDS: dict[str, Any] = {"groupby": wr.Config("arm"), "groupby_aggfunc": "mean", "groupby_rangefunc": "stddev"}
 
 

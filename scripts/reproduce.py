@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
                 write(options, found)
         rows = [row for condition in found for row in condition.rows]
         if rows and not options.no_scores:
-            with open(options.out / f"{options.table}.md", "a") as file:
+            with open(options.out / f"{options.table}.md", "a", encoding="utf-8") as file:
                 file.writelines(f"{line}\n" for line in correlations(options))
     except ConfigError as error:
         print(error, file=sys.stderr)
@@ -86,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not rows:
         print(f"no finished run of {options.table} in {options.runs_dir}; run it without --only-table", file=sys.stderr)
         return 1
-    print((options.out / f"{options.table}.md").read_text())
+    print((options.out / f"{options.table}.md").read_text(encoding="utf-8"))
     folders = [run.path for row in rows for run in row.runs]
     page = Path(options.runs_dir) / "reports" / f"{options.table}.html"
     arms = {run.name: row.arm for row in rows for run in row.runs}
@@ -114,7 +114,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any key of conf/, repeatable")
     options = parser.parse_args(arguments)
     options.typed = sys.argv[1:] if arguments is None else arguments
-    options.file = yaml.safe_load(TABLES[options.table].read_text())
+    options.file = yaml.safe_load(TABLES[options.table].read_text(encoding="utf-8"))
     axes = options.file["axes"]
     for axis, given in (("student", options.students), ("recipe", options.recipes)):
         names, known = given.split(",") if given else [], axes.get(axis, {})
@@ -239,7 +239,7 @@ def write(options: argparse.Namespace, found: Sequence[Condition]) -> None:
     machines = made_with(with_ancestors(run for row in rows for run in row.runs))
     notes = f"{NOTES[options.file['columns']]}\n\n{machines}"
     table = Table(options.table, notes, [*columns(options, found), *where_diverged(rows)], rows)
-    out.with_suffix(".md").write_text(table.markdown(command(options)))
+    out.with_suffix(".md").write_text(table.markdown(command(options)), encoding="utf-8")
     table.write_csv(out.with_suffix(".csv"), [f"command: {command(options)}", machines])
     plot(options, rows, out.with_suffix(".png"))
 
@@ -290,7 +290,7 @@ def correlations(options: argparse.Namespace) -> list[str]:
             title = f"Rank correlations (Spearman) between scores, {share} wrong labels:"
             lines += ["", title, "", *markdown(folders), ""]
         for name, folder in folders.items():
-            score = json.loads((folder / "result.json").read_text())["score"]
+            score = json.loads((folder / "result.json").read_text(encoding="utf-8"))["score"]
             if text := trust_text(score | {"agreement": agreements(folder, name)}):
                 lines.append(f"- {name}: {text.removeprefix('; ')}")
     return lines

@@ -5,10 +5,10 @@ python scripts/runs.py --runs-dir elsewhere
 python scripts/runs.py --remove NAME [NAME ...]        these runs; NAME may be the start of a folder's name
 python scripts/runs.py --remove NAME --with-children   and everything that was trained from them
 python scripts/runs.py --remove-answers                the teachers' cached answers (they are computed again)
+python scripts/runs.py --remove-set-aside              what was found broken, and set aside
 """
 
 import argparse
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -17,19 +17,20 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from fitnets.files import SET_ASIDE, read_config, read_json  # noqa: E402
 from fitnets.report.folders import ABOVE, REACHED, TESTED, filled  # noqa: E402
 
 
 def found_runs(runs_dir: Path) -> dict[str, dict[str, Any]]:
     """Finished and half-finished runs by folder name: what result.json, or else config.yaml, says of them."""
-    import yaml
-
     runs = {}
     for folder in sorted(path.parent for path in runs_dir.glob("*/config.yaml")):
-        config = yaml.load((folder / "config.yaml").read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        file = folder / "result.json"
-        result = json.loads(file.read_text()) if file.exists() else {}
-        runs[folder.name] = {"parents": config["parents"], "result": result}
+        try:
+            parents = read_config(folder)["parents"]
+        except (ValueError, KeyError, OSError) as error:
+            print(f"{folder.name} is left out: {error}", file=sys.stderr)
+            continue
+        runs[folder.name] = {"parents": parents, "result": read_json(folder / "result.json") or {}}
     return runs
 
 
@@ -115,13 +116,30 @@ def remove_answers(runs_dir: Path) -> int:
     return 0
 
 
+def set_aside_in(runs_dir: Path) -> list[Path]:
+    return sorted([*runs_dir.glob(f"{SET_ASIDE}/*"), *runs_dir.glob(f".answers/{SET_ASIDE}/*")])
+
+
+def remove_set_aside(runs_dir: Path) -> int:
+    for path in set_aside_in(runs_dir):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+        print(f"removed {path.relative_to(runs_dir)}")
+    return 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"))
     parser.add_argument("--remove", nargs="+", metavar="NAME", default=[])
     parser.add_argument("--with-children", action="store_true")
     parser.add_argument("--remove-answers", action="store_true")
+    parser.add_argument("--remove-set-aside", action="store_true")
     given = parser.parse_args()
+    if given.remove_set_aside:
+        return remove_set_aside(given.runs_dir)
     if given.remove_answers:
         return remove_answers(given.runs_dir)
     runs = found_runs(given.runs_dir)
@@ -133,6 +151,8 @@ def main() -> int:
     if answers := kept_answers(given.runs_dir):
         mib = sum(file.stat().st_size for file in answers) / 2**20
         print(f"{len(answers)} cached answers of teachers: {mib:.1f} MiB (--remove-answers removes them)")
+    if broken := set_aside_in(given.runs_dir):
+        print(f"{len(broken)} found broken and set aside (--remove-set-aside removes them)")
     return 0
 
 

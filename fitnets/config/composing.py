@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
 from fitnets.config import wording
+from fitnets.config.typed import problems_of
 from fitnets.config.wording import CONF, MISSING, ConfigError, choices_of, unknown_choice, value_at
 
 ERRORS = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
@@ -27,6 +28,8 @@ SWEPT = ("Ambiguous value for argument", "Sweep parameters")
 @contextmanager
 def one_line_errors(words: Sequence[str]) -> Iterator[None]:
     """Inside, what Hydra, OmegaConf and YAML find wrong with a command is a ConfigError. For run.py, round its main."""
+    if problems := list(problems_of(words)):  # some would be a TypeError of Hydra's
+        raise ConfigError(problems)
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands its errors on, where else it prints them and exits
     try:
         yield

@@ -37,6 +37,8 @@ def folder_of_runs(runs_dir: str) -> Iterator[str]:
 
 def problem_with_runs_dir(given: str) -> str | None:
     """Why no run can lie there: a file is in the way. Whether anything may be written is asked where it must be."""
+    if "\0" in given or any(len(part.encode()) > 200 for part in Path(given).parts):
+        return f"runs_dir is {given!r}, which is no name that a folder can have: type runs_dir=FOLDER"
     place = Path(given).absolute()
     while not os.path.lexists(place):
         place = place.parent
@@ -89,7 +91,7 @@ def ordered(curriculum: Group, stage: Group, retrain_on_all: bool) -> Iterator[s
         yield f"curriculum.score.needs is {score['needs']!r}, so curriculum.score must have: {', '.join(missing)}"
     if score.get("features") == "teacher" and score["needs"] != "teacher":
         yield "curriculum.score.features=teacher: type curriculum/score=svm_margin_teacher, which has one"
-    if "path" in score and not Path(str(score["path"])).expanduser().is_file():
+    if "path" in score and not os.path.isfile(os.path.expanduser(str(score["path"]))):
         yield f"curriculum.score.path is {score['path']!r}; there is no such file: type curriculum.score.path=FILE"
     if stage.get("trains") == "teacher":
         yield f"stage={name} knows no curriculum, which orders a student's samples: type curriculum=none"

@@ -48,7 +48,7 @@ def choices_of(group: str) -> list[str]:
     """The files of a group of conf/, below its folders too where those are no groups of their own."""
     names = []
     for file in sorted((CONF / group).rglob("*.yaml")):
-        if file.parent == CONF / group or file.read_text().startswith("# @package _global_"):
+        if file.parent == CONF / group or file.read_text(encoding="utf-8").startswith("# @package _global_"):
             names.append(str(file.relative_to(CONF / group).with_suffix("")))
     return names
 

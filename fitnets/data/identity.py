@@ -27,7 +27,7 @@ def problem_with_path(path: object) -> str | None:
     """Why `dataset.path` is neither a readable folder here nor the name of a dataset on the hub."""
     if not isinstance(path, str) or not path:
         return f"dataset.path is {path!r}; type dataset.path=FOLDER or dataset.path=owner/name (Hugging Face)"
-    if is_folder(path):
+    if os.path.isdir(os.path.expanduser(path)):  # Path's would stumble over names that no file can have
         try:
             content(path)
         except DataError as error:
@@ -35,7 +35,7 @@ def problem_with_path(path: object) -> str | None:
         return None
     if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", path):
         return None
-    there = "that is a file" if Path(path).expanduser().is_file() else "there is no such folder"
+    there = "that is a file" if os.path.isfile(os.path.expanduser(path)) else "there is no such folder"
     return f"dataset.path is {path!r}; {there}: type dataset.path=FOLDER, or owner/name (Hugging Face)"
 
 

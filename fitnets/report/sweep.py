@@ -21,10 +21,12 @@ SEEDS = ("seed", "teacher_seed", "split_seed")  # keys that a table averages ove
 def read_jobs(folder: Path) -> list[dict[str, Any]]:
     """What came of every job of a sweep, by number; one that never started or was killed is a failure."""
     never = {"status": "failed", "reason": "it was never started", "runs": []}
-    planned = json.loads((folder / "sweep.json").read_text())["jobs"]  # none where only the sweeper knows its jobs
+    planned = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))[
+        "jobs"
+    ]  # none where only the sweeper knows its jobs
     jobs = {number: {"number": number, "overrides": words} | never for number, words in enumerate(planned)}
     for path in folder.glob("*/job.json"):
-        job = json.loads(path.read_text())
+        job = json.loads(path.read_text(encoding="utf-8"))
         if job["status"] == "running":
             job |= {"status": "failed", "reason": "it was stopped before it ended"}
         jobs[job["number"]] = job
@@ -81,7 +83,7 @@ def entries_of(jobs: Sequence[dict[str, Any]], keys: Sequence[str]) -> "list[Ent
         typed = {key: first.setdefault((key, meaning(word)), word) for key, word in values_of(job["overrides"]).items()}
         for run in job["runs"]:
             result = Path(run["folder"]) / "result.json"
-            if result.exists() and "score" not in json.loads(result.read_text()):
+            if result.exists() and "score" not in json.loads(result.read_text(encoding="utf-8")):
                 at = {key: typed.get(key, run["at"].get(key, "")) for key in keys}
                 entries.setdefault((*at.values(), run["folder"]), Entry(at, Path(run["folder"])))
     return list(entries.values())
@@ -92,7 +94,7 @@ def finish(sweep_folder: Path) -> int:
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    sweep, jobs = json.loads((sweep_folder / "sweep.json").read_text()), read_jobs(sweep_folder)
+    sweep, jobs = json.loads((sweep_folder / "sweep.json").read_text(encoding="utf-8")), read_jobs(sweep_folder)
     bad = [job for job in jobs if job["status"] != "done"]
     done = [job for job in jobs if job["status"] == "done"]
     entries = entries_of(done, varied(jobs)) if done else []

@@ -15,6 +15,9 @@ from fitnets.store import Run
 
 INIT_SECONDS, FINISH_SECONDS = 8.0, 15.0  # that a dead network may cost
 
+# An agent of W&B's or a launcher has set them for one run; a command's stages are several, and go on where they were.
+OUTSIDE = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_SWEEP_ID", "WANDB_RESUME_FROM", "WANDB_FORK_FROM")
+
 _offline_because = ""  # found once a process: what the network lacked for one stage it lacks for the next
 
 
@@ -31,6 +34,9 @@ class WandbRun:
     ):
         # W&B reports its own errors to a server; with a dead one that costs up to 20 s when the process ends.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        for name in OUTSIDE:
+            if os.environ.pop(name, None):
+                say(f"W&B: {name} names one run for all, and is left aside: every stage has its own")
         folder.mkdir(parents=True, exist_ok=True)
         self.say = say
         about = {"job_type": run.stage, "name": run.name, "config": flat_config(run, parents)}
@@ -106,8 +112,8 @@ def wandb_id(run: Run, folder: Path) -> str:
     """Letters, digits and a dash; written at the first start."""
     path = folder / "wandb_id"
     if not path.exists():
-        path.write_text(f"{run.fingerprint[:10]}-{secrets.token_hex(4)}\n")
-    return path.read_text().strip()
+        path.write_text(f"{run.fingerprint[:10]}-{secrets.token_hex(4)}\n", encoding="utf-8")
+    return path.read_text(encoding="utf-8").strip()
 
 
 def mode_of(base_url: str, say: Callable[[str], None]) -> str:

@@ -46,7 +46,7 @@ def problems_with(config: Any, runs: Sequence[Run], say: Callable[[str], None] =
     problems += size_problems(config, images, train, val)
     if problems:
         return problems
-    labels = torch.full_like(images.labels, 0)
+    labels = torch.arange(len(images.labels)) % len(images.class_names)  # not the true ones
     data = SimpleNamespace(
         name=name,
         input_shape=tuple(images.images.shape[1:]),

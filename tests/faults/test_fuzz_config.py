@@ -3,7 +3,7 @@
 import string
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from fitnets import commands
@@ -51,7 +51,13 @@ keys = st.one_of(
 )
 prefixes = st.sampled_from(["", "", "", "", "+", "++", "~"])
 words = st.lists(st.builds(lambda before, key, value: f"{before}{key}={value}", prefixes, keys, values), max_size=3)
-FUZZ = settings(derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+
+
+def examples(most: int) -> settings:
+    """The same ones at every run."""
+    return settings(
+        max_examples=most, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )
 
 
 def a_config_or_a_refusal(typed: list[str]) -> None:
@@ -66,16 +72,19 @@ def a_config_or_a_refusal(typed: list[str]) -> None:
         assert "Traceback" not in problem and "Config search path" not in problem
 
 
-@FUZZ
-@settings(max_examples=25)
+@examples(12)
+@example(["logger=[1]"])
+@example(["recipe=[{a:1}]"])
+@example(["+arm=[1.0,2]"])
+@example(["~hint_loss=[]", "experiment={a:1}"])
+@example(['runs_dir="' + "x" * 300 + '"', 'dataset.path="~nobody/x"', "+" + "k" * 300 + "=1"])
 @given(words)
 def test_words(typed: list[str]) -> None:
     a_config_or_a_refusal(typed)
 
 
 @pytest.mark.slow
-@FUZZ
-@settings(max_examples=2_000)
+@examples(2_000)
 @given(words)
 def test_many_words(typed: list[str]) -> None:
     a_config_or_a_refusal(typed)
