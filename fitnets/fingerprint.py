@@ -96,7 +96,7 @@ def source_of(module: str) -> Source:
     path = file_of(module)
     assert path is not None
     try:
-        tree = _without_words(ast.parse(path.read_bytes()))
+        tree = _without_words(ast.parse(path.read_text(encoding="utf-8")))
     except (SyntaxError, ValueError) as error:  # ValueError: letters that no source may hold
         line = f", line {error.lineno}," if isinstance(error, SyntaxError) else ""
         raise NotPython(f"{path}{line} is no Python: {getattr(error, 'msg', error)}") from error

@@ -108,12 +108,12 @@ def refusal(config: Any) -> str | None:
     devices = OmegaConf.select(config, "trainer.devices")
     if isinstance(devices, int) and devices > 1:
         return ONE_DEVICE.format(devices)
-    if problem := problem_with_runs_dir(str(config.runs_dir)):
+    if problem := problem_with_runs_dir(str(OmegaConf.select(config, "runs_dir"))):
         return problem
     if OmegaConf.select(config, "hydra.job.chdir"):
         return "hydra.job.chdir=true gives each job a folder of its own, and jobs share theirs: leave it out."
     for part in ("sweeper", "launcher"):
-        target = str(OmegaConf.select(config, f"hydra.{part}._target_"))
+        target = str(OmegaConf.select(config, f"hydra.{part}._target_") or "hydra._internal.")
         if not target.startswith(("hydra_plugins.", "hydra._internal.")):
             return f"hydra.{part}._target_ is {target}, which is no plugin of Hydra: leave it out."
     plugin = target.split(".")[1] if target.startswith("hydra_plugins.") else None
