@@ -38,15 +38,14 @@ def stoppable() -> Iterator[None]:
     callback, so the process ends after AT_ONCE in any case: what is on disk outlives that.
     """
 
-    stopping: list[int] = []
+    stopping: list[threading.Timer] = []
 
     def stop(number: int, _frame: FrameType | None) -> None:
         if stopping:
             os._exit(128 + number)
-        stopping.append(number)
-        end = threading.Timer(AT_ONCE, os._exit, [128 + number])
-        end.daemon = True
-        end.start()
+        stopping.append(threading.Timer(AT_ONCE, os._exit, [128 + number]))
+        stopping[0].daemon = True
+        stopping[0].start()
         raise Stopped(f"Stopped by {SIGNALS[signal.Signals(number)]}", 128 + number)
 
     before = {number: signal.getsignal(number) for number in SIGNALS}
@@ -58,3 +57,5 @@ def stoppable() -> Iterator[None]:
     finally:
         for number in heard:
             signal.signal(number, before[number])
+        for timer in stopping:
+            timer.cancel()

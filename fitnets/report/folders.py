@@ -85,6 +85,11 @@ class Folder:
         figures = [figure for step in self.steps for figure in step.result["validation"].values()]
         return any(figure is None or not math.isfinite(figure) for figure in figures)
 
+    def has_picture(self, name: str) -> bool:
+        """Whether media/ holds it; a link that leads out of the folder is none of its pictures."""
+        path = self.path / "media" / name
+        return path.is_file() and path.resolve().is_relative_to(self.path.resolve())
+
     @property
     def nothing_learned(self) -> list[str]:
         """A sentence for each training behind it, and its own, that was no better than knowing nothing."""

@@ -55,7 +55,7 @@ def table(columns: Sequence[Column], rows: Sequence[Row], caption: str, marked: 
 
 def pictures(rows: Sequence[Row], name: str, caption: str) -> str:
     """The picture of that name out of each row's first run, as it lies in media/."""
-    found = [row for row in rows if (row.first.path / "media" / name).is_file()]
+    found = [row for row in rows if row.first.has_picture(name)]
     panels = []
     for row in found[:AT_MOST]:
         data = base64.b64encode((row.first.path / "media" / name).read_bytes()).decode()

@@ -1,6 +1,7 @@
-"""What is read later is checked against its hash: what is truncated, flipped or half there is named, set aside, remade."""
+"""What is read later is checked against its hash: what is truncated, flipped or half there is named and made again."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tests.stopping import Stop, StopAt
 
 # every kind of file: a teacher, a hint stage, KD, a score, answers, decoded pictures, whitening
 WORDS = ["stage=fitnet", "curriculum=easy_to_hard", "curriculum/score=teacher_loss", "epochs.hint=1", "epochs.kd=1"]
-OF_A_SET = ["dataset=cifar10", "preprocess=gcn_zca", "hint=early"]
+OF_A_SET = ["dataset=cifar10", "preprocess=gcn_zca", "hint=early", "batch_size=16", "optimizer.lr=1e-6", "augment=none"]
 
 
 def truncated(content: bytes) -> bytes:
@@ -49,7 +50,7 @@ FILES = [
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Callable[[Path], Any], Path]:
     """A finished command's folder, and its config for a folder like it. Tests only read it."""
     place = tmp_path_factory.mktemp("whole")
-    source = faked_parquet(place / "source", size=32, n=60)
+    source = faked_parquet(place / "source", size=32, channels=1, n=60)
 
     def config_in(folder: Path) -> Any:
         paths = [f"dataset.path={source}", f"dataset.cache_dir={folder}/data", f"runs_dir={folder}/runs"]
@@ -66,11 +67,12 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 CASES = [(file, damage) for file in FILES for damage in DAMAGES]
+QUICK = {0: 1, 3: 0, 6: 0, 7: 2, 8: 3, 10: 2, 11: 1, 13: 1, 15: 1}  # one damage of a file of each kind
 
 
 @pytest.mark.parametrize(
     ("file", "damage"),
-    quick(CASES, lambda case: case[1] is DAMAGES[FILES.index(case[0]) % 4]),
+    quick(CASES, lambda case: QUICK.get(FILES.index(case[0])) == DAMAGES.index(case[1])),
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_what_is_broken_is_named_set_aside_and_made_again(
@@ -78,8 +80,6 @@ def test_what_is_broken_is_named_set_aside_and_made_again(
 ) -> None:
     config_in, place = whole
     for part in ("runs", "data"):
-        import shutil
-
         shutil.copytree(place / part, tmp_path / part)
     (broken, *_) = sorted(tmp_path.glob(file))
     before = broken.read_bytes()
@@ -103,8 +103,6 @@ def test_what_is_broken_is_named_set_aside_and_made_again(
 
 @pytest.mark.parametrize("file", ["teacher.safetensors", "metrics.csv", "config.yaml", "hashes.json"])
 def test_a_file_that_is_missing_from_a_finished_run_is_found(whole: Any, tmp_path: Path, capsys, file: str) -> None:
-    import shutil
-
     config_in, place = whole
     for part in ("runs", "data"):
         shutil.copytree(place / part, tmp_path / part)
@@ -136,13 +134,11 @@ def test_a_broken_checkpoint_is_set_aside_and_the_stage_begins_again(small, caps
 
 
 def test_a_report_refuses_what_is_not_as_it_was_written(compared, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(compared[1], tmp_path / "runs")
     folder = next((tmp_path / "runs").glob("backprop-*"))
     result = json.loads((folder / "result.json").read_text())
     (folder / "result.json").write_text(json.dumps(result | {"test_accuracy": 1.0}))
-    with pytest.raises(NoRuns, match="result.json is not as it was written"):
+    with pytest.raises(NoRuns, match=r"result\.json is not as it was written"):
         read([folder])
     assert read([copied(folder, tmp_path / "without")])[0].result["test_accuracy"] == 1.0, "no hash says otherwise"
 

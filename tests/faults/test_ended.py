@@ -111,7 +111,7 @@ def test_what_cannot_be_written_is_one_line_and_the_same_command_goes_on(
                 go(config)
         assert not list(tmp_path.rglob("*.partial*")), "nothing is left of it"
     go(config)
-    (run,) = plan(config)
+    run = plan(config)[-1]
     through = config.changed({"runs_dir": str(tmp_path / "through")})
     go(through)
     for name in ("student.safetensors", "metrics.csv"):
@@ -140,7 +140,7 @@ def test_a_runs_dir_that_is_no_folder_is_refused_before_anything(tmp_path: Path,
 
     (tmp_path / "file").write_text("mine")
     for place in ("file", "file/runs"):
-        with pytest.raises(ConfigError, match="runs_dir is .*type runs_dir=FOLDER"):
+        with pytest.raises(ConfigError, match=r"runs_dir is .*type runs_dir=FOLDER"):
             go(composed(*SMALL, "stage=teacher", f"runs_dir={tmp_path}/{place}"))
     assert (tmp_path / "file").read_text() == "mine"
 

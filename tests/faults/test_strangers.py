@@ -1,4 +1,4 @@
-"""Files of strangers run no code: run folders, weights, score files, data sets and reports with real attacks in them."""
+"""Files of strangers run no code: run folders, weights, score files and reports with real attacks in them."""
 
 import copy
 import io
@@ -262,7 +262,7 @@ def test_a_checkpoint_is_weights_only(small, tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     torch.save({"state_dict": Attack(tmp_path / "attacked")}, folder / "last.ckpt")
     (folder / "last.json").write_text(as_json({sha256(folder / "last.ckpt"): 2}))
-    with pytest.raises(pickle.UnpicklingError, match="[Ww]eights.only"):
+    with pytest.raises(pickle.UnpicklingError, match=r"[Ww]eights.only"):
         go(config)
     assert not (tmp_path / "attacked").exists()
 
@@ -319,14 +319,8 @@ def test_every_network_of_ours_can_be_scripted_and_exported() -> None:
     from fitnets.load import build_net
     from tests.conftest import composed
 
-    for word in (
-        "student=thin_relu",
-        "student=resnet20",
-        "student=wrn_16_2",
-        "student=mnist_fitnet",
-        "student=fitnet1",
-    ):
-        shape = (1, 28, 28) if "mnist" in word else (3, 32, 32)
-        net, x = build_net(composed(word)["student"]["net"], shape, 10).eval(), torch.rand(2, *shape)
+    for name in ("thin_relu", "resnet20", "wrn_16_2", "mnist_fitnet", "fitnet1"):
+        shape = (1, 28, 28) if "mnist" in name else (3, 32, 32)
+        net, x = build_net(composed(f"student={name}")["student"]["net"], shape, 10).eval(), torch.rand(2, *shape)
         for made in (torch.jit.script(net), torch.export.export(net, (x,)).module()):
-            assert torch.allclose(made(x), net(x), atol=1e-5), word
+            assert torch.allclose(made(x), net(x), atol=1e-5), name
