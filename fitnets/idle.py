@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fitnets.commands import Command, Config
-from fitnets.config.wording import MISSING, value_at
+from fitnets.config.wording import MISSING, dotted_keys, value_at
 from fitnets.plan import plan
 from fitnets.store import Run, with_parents
 
@@ -38,7 +38,18 @@ def _idle(key: str, config: Config, planned: Mapping[str, tuple[Command, Sequenc
     if key == "patience" and value:
         runs = with_parents(run for _, runs in planned.values() for run in runs)
         return not any(value < run.spec["epochs"] for run in runs if "patience" in run.spec)
-    return not any(_decides(key, command, runs) for command, runs in planned.values())
+    plans = planned.values()
+    return not any(_stands_in(key, config, runs) for _, runs in plans) and not any(
+        _decides(key, *each) for each in plans
+    )
+
+
+def _stands_in(key: str, config: Config, runs: Sequence[Run]) -> bool:
+    """Whether a run's spec has that name with that value, as most have: planning anew takes 0.1 s a key."""
+    of_teacher, name = key.startswith("teacher."), key.rpartition(".")[2]
+    of_same = [run.spec for run in with_parents(runs) if (run.trains == "teacher") == of_teacher]
+    there = [(spec, each) for spec in of_same for each in dotted_keys(spec) if each.rpartition(".")[2] == name]
+    return any(value_at(spec, each) == value_at(config.resolved, key) for spec, each in there)
 
 
 def _decides(key: str, command: Command, runs: Sequence[Run]) -> bool:

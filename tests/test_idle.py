@@ -31,7 +31,7 @@ def idle(*words: str) -> list[str]:
         ("stage=kd epochs.teacher=3 teacher.recipe.epochs=4", "teacher.recipe.epochs"),
         ("stage=kd patience=3 epochs.hint=1 epochs.kd=1", "patience"),
         ("stage=kd patience=3", ""),
-        ("stage=hint dataset.labels=50 keep=best", "dataset.labels keep"),
+        ("stage=hint dataset.labels=50", "dataset.labels"),
         ("stage=teacher seed=3 student=thin_relu", "seed student"),
         ("stage=score curriculum=easy_to_hard temperature=2 epochs.kd=2", "temperature epochs.kd"),
         ("stage=kd curriculum=easy_to_hard curriculum/score=c_score curriculum.pacing.start=0.5", ""),
