@@ -22,11 +22,6 @@ from omegaconf import DictConfig, OmegaConf
 # cores: 90 updates took 113 s beside another job, 3 s with this, and the same 1.4 s with or without it when alone.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
-# Lightning reads these as it is imported, and wants numbers; of one device's training they decide nothing.
-for rank in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"):
-    if not os.environ.get(rank, "0").isdigit():
-        del os.environ[rank]
-
 # Our launchers' settings bear the plugins' names, so that hydra/launcher=joblib takes them.
 warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
@@ -271,9 +266,9 @@ def trainer_for(config: Any, label: str, console: Any, options: Options) -> Any:
 
 def start() -> int:
     """The command line: exit code 0, 1 where a training or a job of a sweep has failed, 2 where the config is wrong."""
-    from fitnets.commands import exit_code, typed
+    from fitnets.commands import exit_code, typed_again
 
-    return exit_code(composed_and_run, typed("run.py"))
+    return exit_code(composed_and_run, typed_again("run.py"))
 
 
 def composed_and_run() -> int:
@@ -295,8 +290,9 @@ def composed_and_run() -> int:
 
 
 if __name__ == "__main__":
-    from fitnets.output import as_utf8, lasting
+    from fitnets.surroundings import as_utf8, lasting, without_odd_ranks
 
     as_utf8()
     lasting()
+    without_odd_ranks()
     sys.exit(start())

@@ -251,6 +251,6 @@ def exit_code(main: Callable[[], int], go_on: str) -> int:
         return code
 
 
-def typed(program: str) -> str:
+def typed_again(program: str) -> str:
     """The command line of this process, as a person types it again."""
     return shlex.join(["python", program, *sys.argv[1:]])

@@ -31,7 +31,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 import run as door  # noqa: E402
-from fitnets.commands import Config, checked, commands_of  # noqa: E402
+from fitnets.commands import Config, checked, commands_of, exit_code, typed_again  # noqa: E402
 from fitnets.config import ConfigError  # noqa: E402
 from fitnets.curriculum.agreement import agreements, markdown  # noqa: E402
 from fitnets.plan import plan  # noqa: E402
@@ -297,4 +297,4 @@ def correlations(options: argparse.Namespace) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main, typed_again("scripts/reproduce.py")))

@@ -12,7 +12,6 @@ RUNS_DIR/reports/tune-NAME/. The test part is shown for the chosen trial only. N
 import argparse
 import hashlib
 import json
-import math
 import re
 import shlex
 import sys
@@ -24,8 +23,10 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 import run as door  # noqa: E402
-from fitnets.commands import Config, checked  # noqa: E402
+from fitnets.commands import Config, checked, exit_code, typed_again  # noqa: E402
 from fitnets.config import ConfigError  # noqa: E402
+from fitnets.ending import Diverged  # noqa: E402
+from fitnets.files import StorageError, folder_at  # noqa: E402
 from fitnets.report.rows import CRITERIA, Criterion  # noqa: E402
 from fitnets.store import Run, folder_of, read_result  # noqa: E402
 
@@ -112,7 +113,6 @@ def pruner(trial: Any) -> Any:
 
 def attempt(trial: Any, config: Config, words: list[str], prune: bool) -> float:
     """Train one trial; its validation figure, larger is better. What it trained is noted with the trial."""
-    import optuna
 
     planned: list[Run] = []
 
@@ -128,8 +128,6 @@ def attempt(trial: Any, config: Config, words: list[str], prune: bool) -> float:
     result = read_result(planned[-1], Path(config["runs_dir"]))
     assert result is not None
     by = criterion(result["validation"])
-    if not math.isfinite(result["validation"][by.name]):
-        raise optuna.TrialPruned(f"it diverged: its {by.title} is not finite")
     if (others := trial.study.user_attrs.get("figure", by.name)) != by.name:
         raise ValueError(f"it has validation {by.name}, trials before it {others}: they cannot be compared")
     trial.study.set_user_attr("figure", by.name)
@@ -158,6 +156,11 @@ def tune(space: Space, overrides: list[str], trials: int, seed: int, prune: bool
         print(f"\n--- trial {finished(study) + 1} of {trials}: {' '.join(words[len(overrides) :])}")
         try:
             value = attempt(trial, checked(words), words, prune)
+        except StorageError:  # it would be the same for the next one; this one is tried again
+            raise
+        except Diverged as error:
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            print(error)
         except optuna.TrialPruned as stopped:
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
             print(f"pruned: {stopped}")
@@ -176,7 +179,7 @@ def opened(file: Path, seed: int, warmup: int) -> Any:
     """The study in this file, a new one where there is none. No trial is pruned in its first `warmup` epochs."""
     import optuna
 
-    file.parent.mkdir(parents=True, exist_ok=True)
+    folder_at(file.parent)
     storage = f"sqlite:///{file}"
     study = optuna.create_study(storage=storage, study_name=file.stem, direction="maximize", load_if_exists=True)
     done = study.get_trials(deepcopy=False)
@@ -262,4 +265,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main, typed_again("scripts/tune.py")))

@@ -1,4 +1,4 @@
-"""What a command prints: letters that a terminal lacks become ?, and a pipe that closes stops no training."""
+"""What a command finds around it: a terminal that lacks letters, a pipe that closes, a launcher's variables."""
 
 import io
 import os
@@ -35,3 +35,10 @@ def as_utf8() -> None:
     if sys.getfilesystemencoding() == "ascii" and os.environ.get("PYTHONUTF8") != "1":
         os.environ["PYTHONUTF8"] = "1"  # of the processes that it starts too
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def without_odd_ranks() -> None:
+    """Drop ranks that are no numbers: Lightning reads them as it is imported; one device's training asks for none."""
+    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"):
+        if not os.environ.get(name, "0").isdigit():
+            del os.environ[name]
