@@ -170,17 +170,21 @@ def folder_of(run: Run, runs_dir: Path) -> Path:
 
 
 def read_result(run: Run, runs_dir: Path) -> dict[str, Any] | None:
-    """The result of a finished run; None if it has not finished, or is not as it was written."""
+    """The result of a finished run; None if it has not finished, has not been measured, or is not as it was written."""
     folder = folder_of(run, runs_dir)
     if not (folder / "result.json").exists() or broken_in(folder):
         return None
-    return read_json(folder / "result.json")
+    result = read_json(folder / "result.json")
+    return result if result and result.get("complete", True) else None
 
 
 def status(run: Run, runs_dir: Path) -> str:
     """ "done", "half-finished" (it resumes), "broken" (not as it was written: it is trained again) or "missing"."""
-    if (folder_of(run, runs_dir) / "result.json").exists():
-        return "done" if read_result(run, runs_dir) is not None else "broken"
+    if read_result(run, runs_dir) is not None:
+        return "done"
+    folder = folder_of(run, runs_dir)
+    if (folder / "result.json").exists() and broken_in(folder):
+        return "broken"
     return "missing" if resumes_at(run, runs_dir) is None else "half-finished"
 
 

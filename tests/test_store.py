@@ -163,7 +163,7 @@ def test_status_tells_done_half_finished_and_missing(small) -> None:
     assert status(run, runs_dir) == "missing", "it has no hash"
     (folder / "last.json").write_text(json.dumps({sha256(folder / "last.ckpt"): 3}))
     assert status(run, runs_dir) == "half-finished" and resumes_at(run, runs_dir) == 3
-    write_result(folder, {})
+    write_result(folder, {"a": 1})
     assert status(run, runs_dir) == "done"
     (folder / "result.json").write_text("{")
     assert status(run, runs_dir) == "broken"

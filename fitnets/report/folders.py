@@ -137,7 +137,8 @@ def with_ancestors(folders: Iterable[Folder]) -> list[Folder]:
 
 def finished_in(runs_dir: Path) -> list[Path]:
     """The folders of all finished runs of a runs_dir, without those of an older version of FitNets."""
-    folders = sorted(path.parent for path in runs_dir.glob("*/result.json") if not _is_old(path.parent))
+    found = sorted(path.parent for path in runs_dir.glob("*/result.json"))
+    folders = [folder for folder in found if (folder / "config.yaml").is_file() and not _is_old(folder)]
     if not folders:
         raise NoRuns(f"{runs_dir}/ holds no finished run; `python run.py` makes some, --runs-dir names another folder")
     return folders

@@ -82,10 +82,10 @@ def train(
     result = describe(run, before) | {"data": of_data} | outcome(stage, trainer, recorder, kept, before)
     result |= {"test": test, "test_accuracy": test.get("accuracy")}
     result["learned_nothing"] = learned_nothing(result["validation"], of_data) if trainer.max_epochs else None
-    write_result(folder, result)
+    write_result(folder, result | {"complete": False})  # killed from here on, it is resumed to be measured
     for name, measure in after_training(run, folder, measurements, result).items():
         result |= attempted(run, name, measure)
-    write_result(folder, result)
+    write_result(folder, result | {"complete": True})
     for leftover in (CHECKPOINT, EPOCHS):
         (folder / leftover).unlink(missing_ok=True)
     if loggers:
