@@ -83,7 +83,7 @@ def test_a_students_yaml(refused: Refused, yaml: str | bytes, message: str) -> N
         ("def net(:\n", "my_nets.py, line 1, is no Python: invalid syntax"),
         ("import os\n  def net(): pass\n", "my_nets.py, line 2, is no Python: unexpected indent"),
         (b"x = '\xff'\ndef net(): pass\n", "my_nets.py"),
-        ("import my_helpers\n" + NET, "my_helpers.py, line 1, is no Python"),
+        ("import my_helpers\n" + NET, "invalid syntax (my_helpers.py, line 1)"),
         ("import not_there\n" + NET, "No module named 'not_there'"),
         ("1 / 0\n" + NET, "division by zero"),
         (NET.replace("(64, 10)", "(64, 11)"), "gives outputs of shape (11,) a sample; the data set has 10 classes"),
