@@ -22,10 +22,10 @@ fast: $(STAMP)  ## the tests of config, plan and units alone (under a minute)
 	$(BIN)/pytest -n auto -m fast
 
 test: check  ## lint, types and the default tests
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist loadgroup
 
 test-all: check  ## the same with the slow tests
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist loadgroup
 	$(BIN)/pytest -m slow  # one at a time: some measure time and memory
 
 peers: $(STAMP)  ## torchdistill in .venv-peers/, for benchmarks/speed.py (its torchvision would break .venv)

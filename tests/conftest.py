@@ -39,6 +39,13 @@ SMALL = [
 ]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With --dist loadgroup one worker makes what is dear to make (pytest-xdist)."""
+    for item in items:
+        for name in {"watched", "logged", "logged_curriculum"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group(name))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)  # small nets; and what runs beside the tests keeps its core

@@ -128,7 +128,7 @@ def test_every_pair_fits_at_every_position_and_usual_size(teacher: str, student:
         assert plan_regressor(*shapes).kind == "conv", "our pairs follow the paper's rule"
 
 
-@pytest.mark.parametrize("student", quick(AT_HOME_STUDENTS, lambda name: not name.startswith(("fitnet", "depth"))))
+@pytest.mark.parametrize("student", quick(AT_HOME_STUDENTS, lambda name: name in ("thin_relu", "wrn_16_2")))
 def test_every_student_runs_through_both_stages(tmp_path: Path, student: str) -> None:
     runs_through(tmp_path, f"student={student}", "teacher.net.widths=[8,12]", "dataset.test_fraction=0.8")
 

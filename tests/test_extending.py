@@ -58,6 +58,7 @@ def test_the_page_has_what_it_promises() -> None:
     assert len(ONE_STAGE) >= 9
 
 
+@pytest.mark.slow
 def test_a_comparison_of_its_arms_in_a_folder_outside(tmp_path: Path) -> None:
     """As a user types it, in a process of its own: the table, the page and the folders know their parts as ours."""
     write_files(tmp_path)

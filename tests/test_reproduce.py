@@ -112,7 +112,7 @@ def test_only_printed_numbers_stand_beside_ours() -> None:
     assert printed["cifar10"]["fitnet"].keys() == {f"fitnet{i}" for i in (1, 2, 3, 4)}
 
 
-@pytest.mark.parametrize("name", quick(reproduce.TABLES, lambda name: name in ("mnist", "curriculum_mnist")))
+@pytest.mark.parametrize("name", quick(reproduce.TABLES, lambda name: name == "mnist"))
 def test_every_table_is_made_of_commands_that_exist(name: str, tmp_path: Path, capsys) -> None:
     """Nothing is on disk, so each condition is composed and checked, and none is found."""
     data = ["--path", str(faked_parquet(tmp_path / "data", size=32, channels=3, n=10))] if "digits" not in name else []

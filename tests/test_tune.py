@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,8 +11,8 @@ import optuna
 import tune
 
 from fitnets.config import ConfigError
-from fitnets.plan import plan
-from tests.conftest import SMALL, composed
+from fitnets.ending import Diverged
+from tests.conftest import SMALL
 
 SPACE = {"optimizer.lr": ("log", ["1e-4", "1e-2"]), "temperature": ("uniform", ["1", "10"])}
 
@@ -51,6 +52,7 @@ def test_a_misspelt_key_ends_it_before_any_trial(word: str, tmp_path: Path, monk
     assert "1 problem; nothing was trained" in capsys.readouterr().err and not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_study_stopped_and_started_again_goes_on(tmp_path: Path, capsys) -> None:
     overrides = ["stage=kd", f"runs_dir={tmp_path}", *SMALL]
     assert tune.tune(SPACE, overrides, 2, 0, True) == 0
@@ -90,14 +92,18 @@ def test_a_hopeless_trial_is_pruned_and_a_broken_one_is_named(tmp_path: Path, mo
     assert "pruned: epoch 3" in told
 
 
-def test_a_trial_that_diverges_is_pruned(tmp_path: Path, monkeypatch) -> None:
+def test_a_trial_that_diverges_is_pruned(tmp_path: Path, monkeypatch, capsys) -> None:
     """Optuna would take NaN for a failure, and ask for the trial again and again."""
-    config = composed("stage=kd", f"runs_dir={tmp_path}", *SMALL)
-    run = plan(config)[-1]
-    monkeypatch.setattr(tune.door, "run", lambda _, options: options.on_plan([], [[run]], tmp_path))
-    monkeypatch.setattr(tune, "read_result", lambda *_: {"validation": {"accuracy": float("nan")}})
-    with pytest.raises(optuna.TrialPruned, match="validation accuracy % is not finite"):
-        tune.attempt(optuna.create_study().ask(), config, [], False)
+
+    def diverges(_config: Any, options: Any) -> None:
+        raise Diverged("kd diverged at step 3")
+
+    monkeypatch.setattr(tune.door, "run", diverges)
+    assert tune.tune(SPACE, ["stage=kd", f"runs_dir={tmp_path}", *SMALL], 2, 0, True) == 0
+    (file,) = (tmp_path / "tune").glob("*.sqlite")
+    trials = optuna.load_study(study_name=file.stem, storage=f"sqlite:///{file}").trials
+    assert [trial.state.name for trial in trials] == ["PRUNED", "PRUNED"]
+    assert capsys.readouterr().out.count("kd diverged at step 3") == 2
 
 
 def test_two_values_never_look_alike() -> None:

@@ -67,7 +67,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 CASES = [(file, damage) for file in FILES for damage in DAMAGES]
-QUICK = {0: 1, 3: 0, 6: 0, 7: 2, 8: 3, 10: 2, 11: 1, 13: 1, 15: 1}  # one damage of a file of each kind
+QUICK = {0: 1, 7: 0, 8: 3, 11: 1, 13: 1}  # one damage of a file of each kind
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,10 @@ def test_what_is_broken_is_named_set_aside_and_made_again(
     assert "set aside" not in "".join(capsys.readouterr()), "once"
 
 
-@pytest.mark.parametrize("file", ["teacher.safetensors", "metrics.csv", "config.yaml", "hashes.json"])
+@pytest.mark.parametrize(
+    "file",
+    quick(["teacher.safetensors", "metrics.csv", "config.yaml", "hashes.json"], lambda file: file == "hashes.json"),
+)
 def test_a_file_that_is_missing_from_a_finished_run_is_found(whole: Any, tmp_path: Path, capsys, file: str) -> None:
     config_in, place = whole
     for part in ("runs", "data"):
@@ -113,7 +116,7 @@ def test_a_file_that_is_missing_from_a_finished_run_is_found(whole: Any, tmp_pat
     assert contents(tmp_path) == contents(place)
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", quick(DAMAGES, lambda damage: damage is truncated))
 def test_a_broken_checkpoint_is_set_aside_and_the_stage_begins_again(small, capsys, tmp_path: Path, damage) -> None:
     config = small("stage=teacher", "trainer.checkpoint_seconds=0")
     (run,), runs_dir = plan(config), Path(config["runs_dir"])

@@ -17,7 +17,7 @@ from fitnets.ending import Stopped, stoppable
 from fitnets.files import StorageError
 from fitnets.plan import plan
 from fitnets.store import folder_of
-from tests.conftest import ROOT, SMALL, composed, go
+from tests.conftest import ROOT, SMALL, composed, go, quick
 from tests.typed import ENV
 
 LONG = ["stage=backprop", "epochs.hint=1", "epochs.kd=500", *SMALL[:3], "trainer=cpu", "trainer.threads=1"]
@@ -35,7 +35,9 @@ def started(*words: str, cwd: Path) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), quick([(signal.SIGINT, 130), (signal.SIGTERM, 143)], lambda case: case[1] == 130)
+)
 def test_a_signal_ends_a_sweep_and_says_how_it_goes_on(tmp_path: Path, number: int, code: int) -> None:
     process = started("-m", "seed=0,1,2", *LONG, cwd=tmp_path)
     os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
@@ -87,10 +89,10 @@ def test_what_was_ignored_stays_so() -> None:
 # --------------------------------------------------------------------------------------------- disks
 
 
-@pytest.mark.parametrize(
-    ("number", "words"),
-    [(errno.ENOSPC, "No space left"), (errno.EDQUOT, "quota"), (errno.EROFS, "Read-only"), (errno.EIO, "error")],
-)
+OF_DISKS = [(errno.ENOSPC, "No space left"), (errno.EDQUOT, "quota"), (errno.EROFS, "Read-only"), (errno.EIO, "error")]
+
+
+@pytest.mark.parametrize(("number", "words"), quick(OF_DISKS, lambda case: case[0] == errno.ENOSPC))
 def test_what_cannot_be_written_is_one_line_and_the_same_command_goes_on(
     small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, words: str
 ) -> None:
@@ -125,7 +127,7 @@ def limited(size: int) -> Any:
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
-@pytest.mark.parametrize("size", [1000, 30_000])
+@pytest.mark.parametrize("size", quick([1000, 30_000], lambda size: size > 1000))
 def test_a_limit_on_the_size_of_files_is_one_line(tmp_path: Path, size: int) -> None:
     """A real limit of the system, which would kill a process that writes beyond it through memory."""
     command = [sys.executable, str(ROOT / "run.py"), "stage=fitnet", *SMALL, "epochs.hint=1", "epochs.kd=1"]

@@ -59,6 +59,7 @@ def watched(folder: Path, jobs: int, collected: list[int], *words: str) -> list[
     return seen
 
 
+@pytest.mark.slow
 def test_a_job_of_a_sweep_leaves_nothing_behind(tmp_path: Path) -> None:
     """Objects are counted, as a few jobs' memory is less than what an allocator keeps: Hydra left 1,400 a job."""
     seen = watched(tmp_path, 10, [4, 9])

@@ -15,19 +15,22 @@ from fitnets.report.folders import read
 from fitnets.stages.base import TOGETHER, Losses
 from fitnets.store import folder_of, read_result, status, with_parents
 from fitnets.training.figures import learned_nothing
-from tests.conftest import go
+from tests.conftest import go, quick
 from tests.typed import typed
 
 
 @pytest.mark.parametrize(
     ("words", "key", "lost"),
-    [
-        (["stage=teacher", "teacher.recipe.optimizer.lr=1e20"], "teacher.recipe.optimizer.lr=1e+19", "teacher"),
-        (["stage=hint", "optimizer.lr=1e20"], "optimizer.lr=1e+19", "hint"),
-        (["stage=kd", "optimizer.lr=1e20"], "optimizer.lr=1e+19", "kd"),
-        (["stage=fitnet", "optimizer.lr=1e20"], "optimizer.lr=1e+19", "hint"),
-        (["stage=joint_hint_kd", "optimizer.lr=1e20"], "optimizer.lr=1e+19", "joint"),
-    ],
+    quick(
+        [
+            (["stage=teacher", "teacher.recipe.optimizer.lr=1e20"], "teacher.recipe.optimizer.lr=1e+19", "teacher"),
+            (["stage=hint", "optimizer.lr=1e20"], "optimizer.lr=1e+19", "hint"),
+            (["stage=kd", "optimizer.lr=1e20"], "optimizer.lr=1e+19", "kd"),
+            (["stage=fitnet", "optimizer.lr=1e20"], "optimizer.lr=1e+19", "hint"),
+            (["stage=joint_hint_kd", "optimizer.lr=1e20"], "optimizer.lr=1e+19", "joint"),
+        ],
+        lambda case: case[0][0] == "stage=fitnet",
+    ),
 )
 def test_a_diverged_stage_names_the_step_the_term_and_what_to_type(
     small, words: list[str], key: str, lost: str
@@ -68,6 +71,7 @@ def test_the_other_stages_of_a_list_go_on_and_the_table_says_what_is_missing(sma
     assert "diverged" not in again.read_text()
 
 
+@pytest.mark.slow
 def test_a_diverged_command_ends_with_exit_code_1_and_one_line(tmp_path: Path) -> None:
     done = typed("stage=backprop", "optimizer.lr=1e20", "epochs.hint=1", "epochs.kd=1", cwd=tmp_path)
     assert done.returncode == 1 and "Traceback" not in done.stderr

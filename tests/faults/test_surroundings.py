@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import SMALL
+from tests.conftest import SMALL, quick
 from tests.typed import ENV, command, typed
 
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "COLUMNS": "20"}
@@ -14,7 +14,7 @@ TINY = [*SMALL, "epochs.kd=1", "epochs.hint=1", "epochs.teacher=1", "updates_per
 ODD = "é ü, a=b's"
 
 
-@pytest.mark.parametrize("output", ["ascii", ""])
+@pytest.mark.parametrize("output", quick(["ascii", ""], lambda output: output == "ascii"))
 def test_odd_names_where_the_locale_knows_no_accents(tmp_path: Path, output: str) -> None:
     (tmp_path / ODD / "student").mkdir(parents=True)
     net = "name: é  # ±\nnet: {_target_: nets.Naïf}\n"
@@ -47,6 +47,7 @@ def test_a_pipe_that_closes_stops_no_training(tmp_path: Path) -> None:
     assert list((tmp_path / "runs").glob("backprop-*/result.json"))
 
 
+@pytest.mark.slow
 def test_another_working_folder(tmp_path: Path) -> None:
     refused = typed("-m", "hydra.job.chdir=true", "stage=kd", "seed=0,1", cwd=tmp_path)
     assert refused.returncode == 2 and "leave it out" in refused.stderr and not list(tmp_path.iterdir())
@@ -54,6 +55,7 @@ def test_another_working_folder(tmp_path: Path) -> None:
     assert alone.returncode == 0 and "in runs/" in alone.stdout
 
 
+@pytest.mark.slow
 def test_variables_of_another_run_make_no_stage_write_there(tmp_path: Path) -> None:
     outside = {"WANDB_RUN_ID": "outside", "WANDB_SWEEP_ID": "theirs", "WANDB_RESUME": "must", "WANDB_MODE": "offline"}
     done = typed("stage=kd", "logger=wandb", *TINY, cwd=tmp_path, **outside)

@@ -353,6 +353,7 @@ def test_in_a_process_of_its_own(tmp_path: Path, start: float, words: list[str],
     assert time.monotonic() - began < 3 * (start + SECONDS)
 
 
+@pytest.mark.slow
 def test_layers_in_a_process_of_its_own(tmp_path: Path, start: float) -> None:
     began = time.monotonic()
     done = typed("stage=hint", "hint.teacher_layer=nope", cwd=tmp_path)
