@@ -76,6 +76,8 @@ def train(
     test = figures_on_test(trainer, stage) if run.tested else {}
     if not trainer.is_global_zero:
         return
+    if recorder.history:  # in case somebody else has written there (a lock removed by hand)
+        recorder.write_rows(anew=True)
     for name, net in stage.nets.items():
         tensors = {key: value.contiguous() for key, value in copied(net.state_dict()).items()}
         write(folder / f"{name}.safetensors", save(tensors))
