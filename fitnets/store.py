@@ -264,7 +264,10 @@ def ensure(
         set_broken_aside(run, runs_dir, say)
         clear_partials(folder_at(folder))
         parents = {role: folder_of(parent, runs_dir) for role, parent in run.needed.items()}
-        train(run, folder, parents)
+        try:
+            train(run, folder, parents)
+        except SystemExit as error:  # else the command ends as if all were well
+            raise StageError(f"{run}: code that it runs has ended the process (exit code {error.code})") from error
         result = read_result(run, runs_dir)
         assert result is not None, f"{run} ended without a result"
         return result, True
