@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from fitnets.files import StorageError, made_once
+
 
 def script(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     monkeypatch.setattr("sys.argv", ["runs.py", *words])
@@ -38,6 +40,12 @@ def test_runs_that_name_each_other_as_parents_can_be_removed(tmp_path: Path, cap
     assert script(monkeypatch, "--runs-dir", str(tmp_path), "--remove", "c", "c") == 0
     assert script(monkeypatch, "--runs-dir", str(tmp_path), "--remove", "a", "--with-children") == 0
     assert capsys.readouterr().out == "removed c\nremoved a\nremoved b\n"
+
+
+def test_answers_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / ".answers").write_text("a file, where a folder should be")
+    with pytest.raises(StorageError, match=r"\.answers/a\.npy cannot be written: Not a directory"):
+        made_once(tmp_path / ".answers" / "a.npy", lambda: None)
 
 
 def test_a_page_that_cannot_be_written_is_one_line(compared, tmp_path: Path, capsys) -> None:
