@@ -160,7 +160,8 @@ def _names_in(statement: ast.stmt) -> set[str]:
     found, inside = set[str](), set[int]()
     for node in ast.walk(statement):  # outer ones come first
         if isinstance(node, ast.Name | ast.Attribute) and id(node) not in inside:
-            path, at = list[str](), node
+            path: list[str] = []
+            at: ast.expr = node
             while isinstance(at, ast.Attribute):
                 path, at = [at.attr, *path], at.value
                 inside.add(id(at))
