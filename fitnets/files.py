@@ -178,8 +178,9 @@ def made_once(path: Path, make: Callable[[], None]) -> None:
 
     A lock lets one process make it while others wait. What does not match is said and set aside.
     """
-    if matches(path):
-        return
+    with told(path):  # what is kept there may be a colleague's
+        if matches(path):
+            return
     with locked(path.with_suffix(".lock")):
         if matches(path):
             return

@@ -9,12 +9,14 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from fitnets.components import file_of, is_library
 
+Imports = dict[str, list[tuple[str, str]]]  # name -> module, name there ("": the module); "*": of every module so taken
 DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+DEFINITION = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class NotPython(ValueError):
@@ -23,11 +25,14 @@ class NotPython(ValueError):
 
 @dataclass
 class Source:
-    """A module by its definitions: the statements that make each top-level name, and where imported names lead."""
+    """A module by its definitions: the statements that make each top-level name, and where imported names lead.
+
+    A name may be imported twice (try: from a import x, except ImportError: from b import x): all places count.
+    """
 
     package: str
     statements: dict[str, list[ast.stmt]] = field(default_factory=dict)
-    imported: dict[str, tuple[str, str]] = field(default_factory=dict)  # name -> module, name there ("": the module)
+    imported: "Imports" = field(default_factory=dict)
 
 
 @functools.cache
@@ -36,6 +41,8 @@ def code_hash(target: str) -> str:
     if is_library(target):
         return _version(target.partition(".")[0])
     module, _, name = target.rpartition(".")
+    while file_of(module) is None and "." in module:  # a method of a class: the class
+        module, _, name = module.rpartition(".")
     seen: dict[tuple[str, str], str] = {}
     todo = [(module, name)]
     while todo:
@@ -64,30 +71,31 @@ def _version(package: str) -> str:
 def _definition(module: str, name: str) -> tuple[str, list[tuple[str, str]]]:
     """The code that makes a name in a module, and the names that it uses as (module, name)."""
     source = source_of(module)
-    if name in source.imported and name not in source.statements:
-        return "", [_followed(*source.imported[name])]
-    if name not in source.statements:  # a whole module is used, or a name that is made in a way not seen here
+    uses = [_followed(*there) for there in source.imported.get("*", [])]
+    uses += [_followed(*there) for there in source.imported.get(name, [])]
+    if name in source.statements:
+        statements = source.statements[name]
+    elif name in source.imported:
+        return "", uses
+    else:  # a whole module is used, or a name that is made in a way not seen here
         statements = [statement for made in source.statements.values() for statement in made]
-        uses = [_followed(*there) for there in source.imported.values()]
-    else:
-        statements, uses = source.statements[name], []
+        uses += [_followed(*there) for places in source.imported.values() for there in places]
     for statement in statements:
-        local = source.imported | _imports_in(statement, source.package)
+        local = _joined(source.imported, _imports_in(ast.walk(statement), source.package))
         for used in _names_in(statement):
             first, _, rest = used.partition(".")
             if first in source.statements and first != name:
                 uses.append((module, first))
-            elif first in local:
-                there, what = local[first]
-                uses.append(_followed(there, what or rest))
+            uses += [_followed(there, what or rest) for there, what in local.get(first, [])]
     return "".join(ast.dump(statement) for statement in statements), uses
 
 
-def _followed(module: str, name: str) -> tuple[str, str]:
-    """`from a import b` may mean the module a.b."""
+def _followed(module: str, path: str) -> tuple[str, str]:
+    """The module and the name in it that a path in a module means: `from a import b` may mean the module a.b."""
+    name, _, rest = path.partition(".")
     if name and not is_library(module) and file_of(f"{module}.{name}"):
-        return f"{module}.{name}", ""
-    return module, name
+        return _followed(f"{module}.{name}", rest)
+    return module, name.replace("*", "")
 
 
 @functools.cache
@@ -103,8 +111,9 @@ def source_of(module: str) -> Source:
     found = Source(package=module if path.name == "__init__.py" else module.rpartition(".")[0])
     for statement in _flat(tree.body):
         if isinstance(statement, ast.Import | ast.ImportFrom):
-            found.imported |= _imports_in(statement, found.package)
+            found.imported = _joined(found.imported, _imports_in([statement], found.package))
         else:
+            found.imported = _joined(found.imported, _imports_in(_run_at_once(statement), found.package))
             for name in _made_by(statement):
                 found.statements.setdefault(name, []).append(statement)
     return found
@@ -113,48 +122,71 @@ def source_of(module: str) -> Source:
 def _flat(body: list[ast.stmt]) -> Iterator[ast.stmt]:
     """Top-level statements; of `if TYPE_CHECKING:` only what stands under its else, as the rest is never run."""
     for statement in body:
-        if isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING":
+        if isinstance(statement, ast.If) and ast.unparse(statement.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
             yield from _flat(statement.orelse)
-        elif isinstance(statement, ast.Try):
+        elif isinstance(statement, ast.Try | ast.TryStar):
             handled = [line for handler in statement.handlers for line in handler.body]
             yield from _flat(statement.body + statement.orelse + statement.finalbody + handled)
         else:
             yield statement
 
 
+def _run_at_once(statement: ast.AST) -> Iterator[ast.AST]:
+    """A statement with all that lies in it, but for what a function or class in it holds."""
+    yield statement
+    if not isinstance(statement, DEFINITION):
+        for inner in ast.iter_child_nodes(statement):
+            yield from _run_at_once(inner)
+
+
 def _made_by(statement: ast.stmt) -> list[str]:
-    """The top-level names that a statement makes or changes."""
-    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return [statement.name]
-    stored = [n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
-    if stored or not isinstance(statement, ast.Expr | ast.Assign):
-        return stored
-    return [n.id for n in ast.walk(statement) if isinstance(n, ast.Name)]  # register(thing), table["key"] = value
+    """The top-level names that a statement makes or changes; one with others in it (if, for, with) all that they do."""
+    made = list[str]()
+    for node in _run_at_once(statement):
+        if isinstance(node, DEFINITION):
+            told = [inner.names for inner in ast.walk(node) if isinstance(inner, ast.Global)]
+            made += [node.name, *(name for names in told for name in names)]
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            made.append(node.id)
+        elif isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load):
+            made += [inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)]  # table["key"] = value
+        elif isinstance(node, ast.Expr):
+            made += [inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)]  # register(thing)
+    return list(dict.fromkeys(made))
 
 
 def _names_in(statement: ast.stmt) -> set[str]:
-    """Names that are read, and dotted paths that start at one."""
-    found: set[str] = set()
-    for node in ast.walk(statement):
-        if isinstance(node, ast.Name):
-            found.add(node.id)
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            found.add(f"{node.value.id}.{node.attr}")
-    return found - {dotted.partition(".")[0] for dotted in found if "." in dotted}
+    """Names that are read, with the dotted path that starts at one, as far as it goes."""
+    found, inside = set[str](), set[int]()
+    for node in ast.walk(statement):  # outer ones come first
+        if isinstance(node, ast.Name | ast.Attribute) and id(node) not in inside:
+            path: list[str] = []
+            at: ast.expr = node
+            while isinstance(at, ast.Attribute):
+                path, at = [at.attr, *path], at.value
+                inside.add(id(at))
+            if isinstance(at, ast.Name):
+                found.add(".".join([at.id, *path]))
+    return found
 
 
-def _imports_in(statement: ast.stmt, package: str) -> dict[str, tuple[str, str]]:
-    """What the imports in a statement bind: name -> module, and name there."""
-    found: dict[str, tuple[str, str]] = {}
-    for node in ast.walk(statement):
+def _imports_in(nodes: Iterable[ast.AST], package: str) -> Imports:
+    """What imports bind: name -> module, and name there."""
+    found: Imports = {}
+    for node in nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
-                found[alias.asname or alias.name.partition(".")[0]] = (alias.name, "")
+                there = alias.name if alias.asname else alias.name.partition(".")[0]
+                found.setdefault(alias.asname or there, []).append((there, ""))
         elif isinstance(node, ast.ImportFrom):
             base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
             for alias in node.names:
-                found[alias.asname or alias.name] = (base, alias.name)
+                found.setdefault(alias.asname or alias.name, []).append((base, alias.name))
     return found
+
+
+def _joined(first: Imports, second: Imports) -> Imports:
+    return {name: list(dict.fromkeys(first.get(name, []) + second.get(name, []))) for name in {**first, **second}}
 
 
 def _without_words(tree: ast.Module) -> ast.Module:

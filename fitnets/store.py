@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fitnets.components import targets
+from fitnets.ending import StageError
 from fitnets.files import (
     SET_ASIDE,
     StorageError,
@@ -238,15 +239,25 @@ def ensure(
     """The run's result, and whether it had to be trained here. Its parents must be finished.
 
     What is done is only read. A lock on the run lets parallel commands share: one trains, the others wait for its
-    result. A half-finished run is resumed by `train`; `fresh` throws away what is on disk first. Raises StorageError.
+    result. A half-finished run is resumed by `train`; `fresh` throws away what is on disk first. Raises StorageError,
+    and StageError where a parent has gone.
     """
     if not fresh and (result := read_result(run, runs_dir)) is not None:
         return result, False
 
-    def waiting(holder: str) -> None:
-        say(f"{run}: {holder} is training it; waiting for its result")
+    def at_work(on: Run) -> Any:  # the lock on it
+        def waiting(holder: str) -> None:
+            say(f"{on}: {holder} is training it; waiting for its result")
 
-    with locked(runs_dir / ".locks" / f"{run.name}.lock", waiting) as waited:
+        return locked(runs_dir / ".locks" / f"{on.name}.lock", waiting)
+
+    for parent in run.needed.values():  # it was there, but may be trained anew meanwhile, or removed
+        if read_result(parent, runs_dir) is None:
+            with at_work(parent):
+                pass
+            if read_result(parent, runs_dir) is None:
+                raise StageError(f"{run} starts from {parent}, which is gone or broken now: the same command trains it")
+    with at_work(run) as waited:
         fresh = fresh and not waited  # what the other process has just made is fresh
         result = read_result(run, runs_dir)
         if result is not None and not fresh:
@@ -257,7 +268,10 @@ def ensure(
         set_broken_aside(run, runs_dir, say)
         clear_partials(folder_at(folder))
         parents = {role: folder_of(parent, runs_dir) for role, parent in run.needed.items()}
-        train(run, folder, parents)
+        try:
+            train(run, folder, parents)
+        except SystemExit as error:  # else the command ends as if all were well
+            raise StageError(f"{run}: code that it runs has ended the process (exit code {error.code})") from error
         result = read_result(run, runs_dir)
         assert result is not None, f"{run} ended without a result"
         return result, True

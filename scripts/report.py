@@ -14,6 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from fitnets.files import StorageError  # noqa: E402
 from fitnets.report.folders import NoRuns, finished_in  # noqa: E402
 from fitnets.report.page import write_page  # noqa: E402
 
@@ -28,9 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         folders = [folder_named(name, given.runs_dir) for name in given.folders] or finished_in(given.runs_dir)
         page = write_page(folders, given.out or given.runs_dir / "reports" / "page.html", given.title, [])
-    except NoRuns as error:
+    except (NoRuns, StorageError) as error:
         print(error, file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, NoRuns) else 1
     print(f"Page of {len(folders)} runs: {page}")
     return 0
 

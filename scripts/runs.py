@@ -26,11 +26,13 @@ def found_runs(runs_dir: Path) -> dict[str, dict[str, Any]]:
     runs = {}
     for folder in sorted(path.parent for path in runs_dir.glob("*/config.yaml")):
         try:
-            parents = read_config(folder)["parents"]
-        except (ValueError, KeyError, OSError) as error:
-            print(f"{folder.name} is left out: {error}", file=sys.stderr)
+            parents = {str(role): str(parent) for role, parent in read_config(folder)["parents"].items()}
+            result = read_json(folder / "result.json") or {}
+            outcome(result)
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+            print(f"{folder.name} is left out, it is no run: {type(error).__name__} {error}", file=sys.stderr)
             continue
-        runs[folder.name] = {"parents": parents, "result": read_json(folder / "result.json") or {}}
+        runs[folder.name] = {"parents": parents, "result": result}
     return runs
 
 
@@ -73,10 +75,10 @@ def remove(runs_dir: Path, runs: dict[str, dict[str, Any]], names: list[str], wi
             print(f"{given!r} fits {len(fitting)} runs, it must fit one; runs: {known}", file=sys.stderr)
             return 2
         chosen += fitting
-    everything = list(chosen)
+    everything = list(dict.fromkeys(chosen))
     for name in everything:
-        everything += [child for child, run in runs.items() if name in run["parents"].values()]
-    everything = list(dict.fromkeys(everything))
+        children = [child for child, run in runs.items() if name in run["parents"].values()]
+        everything += [child for child in children if child not in everything]
     if len(everything) > len(set(chosen)) and not with_children:
         left = ", ".join(sorted(set(everything) - set(chosen)))
         print(f"these were trained from them: {left}; type --with-children to remove all", file=sys.stderr)

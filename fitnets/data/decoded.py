@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from fitnets.data.identity import DataError, content
+from fitnets.data.identity import DataError, content, refuse_changed
 from fitnets.data.images import Images, fingerprints, with_test_part
 from fitnets.data.parts import TEST, TRAIN, VALIDATION
 from fitnets.data.pixels import Head, colour_of, head_of, is_grey_colour, levels_of, shown
@@ -117,6 +117,7 @@ def _decode(file: Path, sets: Sets, source: Source) -> None:
         if failed:
             raise _unreadable(failed, source)
         found = _found(sets, heads, levels, source) | {"values": _values_used(rows[TRAIN])}
+        refuse_changed(source.path)
         about = {"class_names": sets.class_names, "names": {TEST: []} | names, "found": found}
         put_hashed(unfinished, file, about)
 

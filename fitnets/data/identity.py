@@ -85,6 +85,14 @@ def content(path: str) -> str:
     return digest.hexdigest()
 
 
+def refuse_changed(path: str) -> None:
+    """DataError where a folder is not what it was when it was hashed: what was read may be neither."""
+    if content.__wrapped__(path) != content(path):
+        raise DataError(
+            f"{path} has changed while it was read; wait until nobody writes there, and type the same again"
+        )
+
+
 def content_of_file(path: str) -> str:
     """A hash of a file's bytes; its name where there is none (the checks say so)."""
     file = Path(path).expanduser()

@@ -147,7 +147,12 @@ def split(dataset: Mapping[str, Any], split_seed: int) -> tuple[Images, Tensor, 
     Raises DataError for a class of which a part would have no picture.
     """
     options = {key: value for key, value in dataset.items() if key not in NOT_OPTIONS}
-    images = build(options, split_seed=split_seed)
+    try:
+        images = build(options, split_seed=split_seed)
+    except (StopIteration, SystemExit) as error:  # the one says nothing, the other ends the command as if all were well
+        raise DataError(f"{options['_target_']} ended with {type(error).__name__} {error}".rstrip()) from error
+    if problem := _misshapen(images):
+        raise DataError(f"{options['_target_']} gives {problem}")
     every = torch.arange(len(images.labels))
     held_out, last = round(dataset["val_fraction"] * len(every)), dataset.get("val_split", "balanced") == "last"
     if images.val_index is not None:
@@ -165,6 +170,31 @@ def split(dataset: Mapping[str, Any], split_seed: int) -> tuple[Images, Tensor, 
             why = "the last images of the file: type dataset.val_split=balanced" if last else "type a smaller fraction"
             raise DataError(f"the {part} part would have no picture of {_listed(missing)} ({why})")
     return images, train, val
+
+
+def _misshapen(given: Images) -> str | None:
+    """What of a function's Images is not as they must be; None where all is."""
+    count = len(given.class_names)
+    for part, images, labels in (
+        ("", given.images, given.labels),
+        ("test_", given.test_images, given.test_labels),
+    ):
+        shape, expected = tuple(images.shape), tuple(given.images.shape[1:])
+        if images.dtype != torch.uint8 or len(shape) != 4 or shape[1:] != expected:
+            like = "(N, C, H, W)" if not part else f"(N, {', '.join(map(str, expected))}) as the others are"
+            return f"{part}images of {images.dtype} {shape}; expected torch.uint8 {like}"
+        if labels.dtype != torch.int64 or labels.shape != shape[:1]:
+            return f"{part}labels of {labels.dtype} {tuple(labels.shape)}; expected torch.int64 ({shape[0]},)"
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < count:
+            found = f"{labels.min()} to {labels.max()}"
+            return f"{part}labels from {found}; class_names has {count}: expected 0 to {count - 1}"
+    index = given.val_index
+    if index is None:
+        return None
+    inside = index.dtype == torch.int64 and not len(index[(index < 0) | (index >= len(given.labels))])
+    if inside and index.ndim == 1 and len(index.unique()) == len(index):
+        return None
+    return f"a val_index that is no list of different numbers from 0 to {len(given.labels) - 1} (torch.int64)"
 
 
 def _enough(images: Images, index: Tensor, parts: int, words: str) -> None:

@@ -5,7 +5,7 @@ import math
 import sys
 import warnings
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from fitnets import curriculum
 from fitnets.assemble import compiled, epochs_of, make_data, make_stage, result_of, trained_stage
 from fitnets.components import resolve
 from fitnets.data.inventory import inventory
-from fitnets.ending import Diverged
+from fitnets.ending import Diverged, StageError
 from fitnets.files import folder_at, write, write_result
 from fitnets.seeds import derive
 from fitnets.store import CHECKPOINT, EPOCHS, NO_CURRICULUM, Run
@@ -63,6 +63,8 @@ def train(
         write_config(run, data, options, folder)
     with trainer.precision_plugin.forward_context():  # cached answers come out as those at each step would
         stage = make_stage(run, data, parents, trainer.strategy.root_device, options)
+    for name in ("training_step", "validation_step", "test_step"):
+        setattr(stage, name, not_the_end(getattr(stage, name)))
     before = {role: result_of(parent) for role, parent in parents.items()}
     measurements = Measurements(stage, before.get("student", {}).get("hint"))
     stage = compiled(stage, options["compile"])  # after the answers are cached: they need the teacher once
@@ -76,6 +78,8 @@ def train(
     test = figures_on_test(trainer, stage) if run.tested else {}
     if not trainer.is_global_zero:
         return
+    if recorder.history:  # in case somebody else has written there (a lock removed by hand)
+        recorder.write_rows(anew=True)
     for name, net in stage.nets.items():
         tensors = {key: value.contiguous() for key, value in copied(net.state_dict()).items()}
         write(folder / f"{name}.safetensors", save(tensors))
@@ -90,6 +94,21 @@ def train(
         (folder / leftover).unlink(missing_ok=True)
     if loggers:
         loggers.end(result, folder / "media")
+
+
+def not_the_end(step: Callable[..., Any]) -> Callable[..., Any]:
+    """The step, whose StopIteration (a `next` that finds nothing) is an error; Lightning takes it as the data's end."""
+
+    @wraps(step)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return step(*args, **kwargs)
+        except StopIteration as error:
+            raise StageError(
+                f"{step.__name__}: a `next` found nothing (StopIteration): look where it is called"
+            ) from error
+
+    return called
 
 
 def fit(run: Run, folder: Path, trainer: pl.Trainer, stage: Any, recorder: Recorder) -> dict[str, float]:

@@ -77,7 +77,7 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
             if self.patience is not None and trainer.current_epoch + 1 - self.improved[1] >= self.patience:
                 trainer.should_stop = True
         if trainer.is_global_zero:
-            self._write_row()
+            self.write_rows()
         self.on_row(self.history[-1], True)
         if trainer.current_epoch + 1 < (trainer.max_epochs or 0) and not trainer.should_stop:
             self._save_if_due(trainer)
@@ -104,9 +104,9 @@ class Recorder(Checkpoint):  # a Checkpoint runs last, when the epoch's figures 
             before = list((read_json(self.folder / EPOCHS) or {}).items())
             write(self.folder / EPOCHS, as_json({sha256(partial): len(self.history) + 1} | dict(before[:2])))
 
-    def _write_row(self) -> None:
-        """Append the last row; where it has a new figure, and after a resume, write all rows anew."""
-        anew = not self.history[-1].keys() <= set(self.columns)
+    def write_rows(self, anew: bool = False) -> None:
+        """Append the last row; where it has a new figure, after a resume and at the end, write all rows anew."""
+        anew = anew or not self.history[-1].keys() <= set(self.columns)
         if anew:
             self.columns = list(dict.fromkeys(name for row in self.history for name in row))
         path = self.folder / "metrics.csv"
