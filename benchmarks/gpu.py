@@ -26,10 +26,10 @@ from pytorch_lightning import Callback
 from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
-from trainings import BATCH, NOISE, Bench
 
 from fitnets.training.engine import train
 from fitnets.training.provenance import hardware, versions
+from trainings import BATCH, NOISE, Bench
 
 STAGES = ("teacher", "backprop", "hint", "kd")
 

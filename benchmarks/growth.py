@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from trainings import NOISE, Bench
 from turns import ROOT, Steps, ms, quiet
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import nn
+
 from turns import Steps, taking_turns
 
 # torchvision's registry wheel does not import beside a CPU torch until its operators are declared.

@@ -27,11 +27,8 @@ from typing import Any
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as run.py has it
 import torch
-from growth import growth
 from rich.console import Console
 from rich.table import Table
-from trainings import BATCH, NOISE, Bench, Waiting, guided_alone, kd_loop
-from turns import ROOT, Job, in_turns, ms, quiet
 
 from fitnets.commands import composed
 from fitnets.curriculum.pool import GrowingPool
@@ -39,6 +36,9 @@ from fitnets.plan import plan
 from fitnets.store import folder_of, with_parents
 from fitnets.training.engine import train
 from fitnets.training.provenance import hardware, versions
+from growth import growth
+from trainings import BATCH, NOISE, Bench, Waiting, guided_alone, kd_loop
+from turns import ROOT, Job, in_turns, ms, quiet
 
 PEERS = ROOT / ".venv-peers" / "bin" / "python"
 EPOCHS = 5  # of STEPS each

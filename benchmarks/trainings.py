@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from pytorch_lightning.profilers import SimpleProfiler
 from rich.console import Console
 from torch import Tensor
-from turns import Steps
 
 from fitnets.assemble import make_data, make_stage
 from fitnets.commands import composed
@@ -25,6 +24,7 @@ from fitnets.store import Run, ensure, folder_of
 from fitnets.training.engine import train
 from fitnets.training.memory import keep_freed_memory
 from fitnets.training.progress import StageProgress
+from turns import Steps
 
 NOISE = ["dataset._target_=trainings.noise", "dataset.name=noise", "~dataset.test_fraction", "augment=flip"]
 BATCH = 128

@@ -40,8 +40,8 @@ def parameters_of(target: str, handed: tuple[int, int] = (0, 0)) -> dict[str, bo
         return None
     source = source_of(module)
     if name in source.imported:
-        there = ".".join(source.imported[name])
-        return None if there == target else parameters_of(there, handed)
+        places = [".".join(place) for place in source.imported[name]]
+        return None if len(places) > 1 or places == [target] else parameters_of(places[0], handed)
     for statement in source.statements.get(name, []):
         if isinstance(statement, ast.FunctionDef):
             return _of_function(statement, handed[0])

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-import speed
 import torch
-import turns
-from turns import Steps, in_turns
 
+import speed
+import turns
 from tests.conftest import SMALL
+from turns import Steps, in_turns
 
 TINY = [word for word in SMALL if not word.startswith(("epochs", "trainer"))]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import report as report_script
 import yaml
 from filelock import FileLock
 
+import report as report_script
 from fitnets.config import ConfigError
 from fitnets.plan import plan
 from fitnets.store import folder_of, read_result

@@ -8,8 +8,8 @@ from pathlib import Path
 from statistics import mean
 
 import pytest
-import reproduce
 
+import reproduce
 from tests.conftest import SMALL
 
 TINY = f"""

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-import dashboard
 import pytest
 
+import dashboard
 from tests.offline_wandb import runs_in
 
 PREFIXES = ("headline", "train", "distill", "match", "val", "curriculum", "cost", "media")

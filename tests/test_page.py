@@ -14,10 +14,10 @@ from statistics import mean, stdev
 
 import numpy as np
 import pytest
-import report
 import yaml
 from PIL import Image
 
+import report
 from fitnets.report.charts import counted_in, legend_columns
 from fitnets.report.comparisons import comparisons_of
 from fitnets.report.folders import NoRuns, read

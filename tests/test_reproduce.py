@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import reproduce
 import yaml
 
+import reproduce
 from tests.conftest import ROOT, faked_parquet, quick
 
 SHARED = ROOT.parent / "shared" / "data"

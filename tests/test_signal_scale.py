@@ -1,8 +1,8 @@
 """benchmarks/signal_scale.py: the published initial weights starve a deep net, scaled ones do not."""
 
 import pytest
-import signal_scale
 
+import signal_scale
 from tests.conftest import composed
 
 

@@ -8,8 +8,8 @@ import pytest
 
 pytest.importorskip("optuna")
 import optuna
-import tune
 
+import tune
 from fitnets.config import ConfigError
 from fitnets.ending import Diverged
 from tests.conftest import SMALL

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import runs as runs_script
 
+import runs as runs_script
 from fitnets.report.charts import POINTS, telling
 from fitnets.report.folders import finished_in
 from fitnets.report.page import write_page
