@@ -40,10 +40,10 @@ SMALL = [
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With --dist loadgroup one worker makes what is dear to make (pytest-xdist)."""
+    """With --dist loadgroup (pytest-xdist) one worker makes what a file's tests share, and what is dear to make."""
     for item in items:
-        for name in {"watched", "logged", "logged_curriculum"} & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.xdist_group(name))
+        dear = {"watched", "logged", "logged_curriculum"} & set(getattr(item, "fixturenames", ()))
+        item.add_marker(pytest.mark.xdist_group(min(dear, default=item.path.stem)))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -127,7 +127,8 @@ def limited(size: int) -> Any:
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
-@pytest.mark.parametrize("size", quick([1000, 30_000], lambda size: size > 1000))
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [1000, 30_000])
 def test_a_limit_on_the_size_of_files_is_one_line(tmp_path: Path, size: int) -> None:
     """A real limit of the system, which would kill a process that writes beyond it through memory."""
     command = [sys.executable, str(ROOT / "run.py"), "stage=fitnet", *SMALL, "epochs.hint=1", "epochs.kd=1"]

@@ -85,17 +85,18 @@ def test_an_epoch_costs_what_the_first_ones_do(small, monkeypatch: pytest.Monkey
     """Of a training of many epochs: each row is handed to the loggers once, and added to metrics.csv, which is not
     written again: a letter that is changed in its head stays changed."""
     config = small("stage=backprop", "epochs.hint=1", "epochs.kd=149", "updates_per_epoch=1")
-    told, hand_on = [], Loggers.row
+    told, heads, hand_on = [], list[str](), Loggers.row
 
     def row(self: Loggers, row: dict[str, float], new: bool = True) -> None:
         told.append(row["epoch"])
+        (file,) = Path(config["runs_dir"]).glob("*/metrics.csv")
         if len(told) == 3:
-            (file,) = Path(config["runs_dir"]).glob("*/metrics.csv")
             file.write_text(file.read_text().replace("epoch", "Epoch", 1))
+        heads.append(file.read_text()[:5])
         hand_on(self, row, new)
 
     monkeypatch.setattr(Loggers, "row", row)
     go(config)
-    assert told == list(range(1, 151))
+    assert told == list(range(1, 151)) and set(heads[2:]) == {"Epoch"}
     (file,) = Path(config["runs_dir"]).glob("*/metrics.csv")
-    assert [int(line["Epoch"]) for line in csv.DictReader(file.read_text().splitlines())] == told
+    assert [int(line["epoch"]) for line in csv.DictReader(file.read_text().splitlines())] == told, "whole at its end"

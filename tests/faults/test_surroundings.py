@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import SMALL, quick
+from tests.conftest import SMALL
 from tests.typed import ENV, command, typed
 
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "COLUMNS": "20"}
@@ -14,7 +14,8 @@ TINY = [*SMALL, "epochs.kd=1", "epochs.hint=1", "epochs.teacher=1", "updates_per
 ODD = "é ü, a=b's"
 
 
-@pytest.mark.parametrize("output", quick(["ascii", ""], lambda output: output == "ascii"))
+@pytest.mark.slow
+@pytest.mark.parametrize("output", ["ascii", ""])
 def test_odd_names_where_the_locale_knows_no_accents(tmp_path: Path, output: str) -> None:
     (tmp_path / ODD / "student").mkdir(parents=True)
     net = "name: é  # ±\nnet: {_target_: nets.Naïf}\n"
