@@ -24,6 +24,8 @@ PARTIAL = ".partial"
 MOST_CONFIG_BYTES, MOST_CONFIG_ENTRIES = 2**20, 100_000
 SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
+IN_THE_WAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
+
 
 class StorageError(OSError):
     """A file or folder that cannot be written; the message names it and the reason."""
@@ -38,8 +40,9 @@ def told(path: Path) -> Iterator[None]:
         raise
     except (OSError, NotImplementedError) as error:  # filelock's, where a file system has no locks
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        space = isinstance(error, OSError) and error.errno in SPACE
-        hint = "make space" if space else "make it writable, or type another runs_dir (or dataset.cache_dir)"
+        number = error.errno if isinstance(error, OSError) else None
+        hint = "make it writable, or type another runs_dir (or dataset.cache_dir)"
+        hint = "make space" if number in SPACE else "something is in the way: move it" if number in IN_THE_WAY else hint
         raise StorageError(f"{path} cannot be written: {reason}; {hint}") from error
 
 
@@ -120,6 +123,8 @@ def finite(value: Any) -> Any:
 
 def read_json(path: Path) -> dict[str, Any] | None:
     """What a JSON file of ours holds; None where it is missing or broken."""
+    if not path.is_file():  # nor a folder, or a pipe that nobody writes to
+        return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -195,7 +200,7 @@ def made_once(path: Path, make: Callable[[], None]) -> None:
 
 def matches(path: Path) -> bool:
     about = read_json(path.with_suffix(".json"))
-    return about is not None and path.exists() and sha256(path) == about.get("sha256")
+    return about is not None and path.is_file() and sha256(path) == about.get("sha256")
 
 
 def put_hashed(partial: Path, path: Path, about: Mapping[str, Any]) -> None:
@@ -227,12 +232,10 @@ def write_result(folder: Path, result: Mapping[str, Any]) -> None:
 
 
 def hashes_of(folder: Path) -> dict[str, str]:
-    """Of the files that are read later, by their path in the folder."""
-    files = [*folder.glob("*.*"), *folder.glob("media/*.*")]
-    read_later = [file for file in sorted(files) if file.suffix in (".yaml", ".csv", ".safetensors", ".png", ".json")]
-    left_out = (HASHES, "last.json")
-    kept = [file for file in read_later if file.name not in left_out and not file.name.startswith(".")]
-    return {str(file.relative_to(folder)): sha256(file) for file in kept}
+    """Of the files that are read later, by their path in the folder; a note that somebody has put there is none."""
+    named = [folder / name for name in ("config.yaml", "metrics.csv")]
+    found = [*named, *sorted(folder.glob("[!.]*.safetensors")), *sorted(folder.glob("media/[!.]*.png"))]
+    return {str(file.relative_to(folder)): sha256(file) for file in found if file.is_file()}
 
 
 def broken_in(folder: Path) -> str | None:
@@ -267,8 +270,8 @@ def locked(path: Path, waiting: Callable[[str], None] = lambda holder: None) -> 
     is told, and the file can be removed.
     """
     holder, waited = path.with_suffix(".holder"), False
+    folder_at(path.parent)
     with told(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path, mode=0o666)  # a colleague's command may hold it next
         try:
             lock.acquire(timeout=0)

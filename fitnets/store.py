@@ -192,7 +192,7 @@ def status(run: Run, runs_dir: Path) -> str:
 def resumes_at(run: Run, runs_dir: Path) -> int | None:
     """The epoch at which a half-finished run goes on, as stands beside its checkpoint; None where it does not."""
     folder = folder_of(run, runs_dir)
-    if not (folder / CHECKPOINT).exists():
+    if not (folder / CHECKPOINT).is_file():
         return None
     return (read_json(folder / EPOCHS) or {}).get(sha256(folder / CHECKPOINT))
 
@@ -213,6 +213,8 @@ def problem_with_writing(runs_dir: Path) -> str | None:
     there = next(place for place in (runs_dir.absolute(), *runs_dir.absolute().parents) if place.exists())
     locks = there / ".locks"
     for place in (there, locks) if locks.exists() else (there,):
+        if not place.is_dir():
+            return f"{place} is no folder, which locks must lie in: move it away"
         if not os.access(place, os.W_OK | os.X_OK):
             return f"runs_dir is {str(runs_dir)!r}; you may not write in {place}: type another runs_dir=FOLDER"
     return None
@@ -270,7 +272,10 @@ def ensure(
         parents = {role: folder_of(parent, runs_dir) for role, parent in run.needed.items()}
         try:
             train(run, folder, parents)
-        except SystemExit as error:  # else the command ends as if all were well
+        except SystemExit as error:
+            if error.code == -1:  # submitit's: the job has been queued again
+                raise
+            # else the command would end as if all were well
             raise StageError(f"{run}: code that it runs has ended the process (exit code {error.code})") from error
         result = read_result(run, runs_dir)
         assert result is not None, f"{run} ended without a result"

@@ -36,7 +36,7 @@ BEHIND_THE_DOOR = {  # who imports more of curriculum than its door
     ("scripts", "agreement"),
 }
 MOST_LINES = 300
-MOST_LINES_OF_ALL = 13_600  # raised for what users can newly do (last: faults, strangers, wrong words), else not
+MOST_LINES_OF_ALL = 13_700  # raised for what users can newly do (last: faults, strangers, wrong words), else not
 
 FILES = sorted([*ROOT.glob("fitnets/**/*.py"), ROOT / "run.py", *ROOT.glob("scripts/*.py")])
 

@@ -1,7 +1,6 @@
 """Train one stage: build its objects from the run's spec, fit, keep the best, test once, write the folder."""
 
 import logging
-import math
 import sys
 import warnings
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from fitnets.training.measurements import Measurements, costs, on_the_test_part,
 from fitnets.training.memory import keep_freed_memory
 from fitnets.training.provenance import hardware, versions, write_config
 from fitnets.training.recorder import Recorder, copied
+from fitnets.training.refusals import refuse_what_does_not_load, refuse_what_is_not_finite, what_to_try
 
 Measured = dict[str, Callable[[], dict[str, Any]]]
 
@@ -83,6 +83,7 @@ def train(
     for name, net in stage.nets.items():
         tensors = {key: value.contiguous() for key, value in copied(net.state_dict()).items()}
         write(folder / f"{name}.safetensors", save(tensors))
+    refuse_what_does_not_load(run, folder, stage)
     result = describe(run, before) | {"data": of_data} | outcome(stage, trainer, recorder, kept, before)
     result |= {"test": test, "test_accuracy": test.get("accuracy")}
     result["learned_nothing"] = learned_nothing(result["validation"], of_data) if trainer.max_epochs else None
@@ -124,24 +125,6 @@ def fit(run: Run, folder: Path, trainer: pl.Trainer, stage: Any, recorder: Recor
     except Diverged as error:
         raise Diverged(f"{run} {error}. {what_to_try(run)}") from error
     return kept
-
-
-def refuse_what_is_not_finite(stage: Any, kept: dict[str, float]) -> None:
-    """Raises Diverged for what the last step has broken, after which no loss was computed."""
-    for name, net in stage.nets.items():
-        broken = [key for key, tensor in net.state_dict().items() if not tensor.isfinite().all()]
-        if broken:
-            raise Diverged(f"diverged: the weights of the {name} are not finite after the last step ({broken[0]})")
-    for name, figure in kept.items():
-        if name.startswith("val/") and not math.isfinite(figure):
-            raise Diverged(f"diverged: its {name} is {figure}, over validation images")
-
-
-def what_to_try(run: Run) -> str:
-    key = "teacher.recipe.optimizer.lr" if run.trains == "teacher" else "optimizer.lr"
-    lr = run.spec["recipe"]["optimizer"].get("lr")
-    smaller = f"{key}={lr / 10:.2g}" if lr else f"a smaller {key}"
-    return f"Nothing goes on from it. Type {smaller}, or look for a term that may divide by zero"
 
 
 def figures_on_test(trainer: pl.Trainer, stage: Any) -> dict[str, float]:

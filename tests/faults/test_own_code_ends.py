@@ -44,3 +44,20 @@ def test_it_is_an_error(training: bool, end: str, message: str, small, importabl
     with pytest.raises(StageError, match=message):
         go(config)
     assert not [*Path(config["runs_dir"]).glob("*/result.json")]
+
+
+def test_a_job_that_was_queued_again_ends_as_submitit_asks(small, importable: Path) -> None:
+    (importable / "my_ends.py").write_text(STUDENT.format(training=True, end="raise SystemExit(-1)"))
+    with pytest.raises(SystemExit):
+        go(small("stage=backprop", *MINE))
+
+
+@pytest.mark.parametrize("state", ["self.seen = 0", "self.register_buffer('seen', torch.zeros(()), persistent=False)"])
+def test_a_network_that_its_weights_do_not_hold_is_an_error(small, importable: Path, state: str) -> None:
+    """It was tested as one network, and would load as another."""
+    code = STUDENT.format(training=True, end="pass").replace("self.count = 0", f"self.count = 0; {state}")
+    seen = "self.seen += self.training\n        return self.net(x) + self.seen * torch.arange(10)"
+    code = code.replace("return self.net(x)", seen)
+    (importable / "my_ends.py").write_text("import torch\n" + code)
+    with pytest.raises(StageError, match=r"saved weights make another network.* not in its state_dict"):
+        go(small("stage=backprop", *MINE))
