@@ -29,6 +29,13 @@ class Trained(nn.Module):
         self.net = net
         self.preprocess = preprocess
 
+    def __getattr__(self, name: str) -> Any:
+        """Of a layer or option of the network by its own name: `student.conv4` is `student.net.conv4`."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("net"), name)
+
     def forward(self, x: Tensor) -> Tensor:
         if not x.is_floating_point():
             x = self.preprocess(x)
