@@ -127,9 +127,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (ValueError, RecursionError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 
@@ -200,12 +198,18 @@ def made_once(path: Path, make: Callable[[], None]) -> None:
 
 def matches(path: Path) -> bool:
     about = read_json(path.with_suffix(".json"))
-    return about is not None and path.is_file() and sha256(path) == about.get("sha256")
+    return about is not None and sealed(about) == about and path.is_file() and sha256(path) == about.get("sha256")
+
+
+def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record with its own hash under `record`."""
+    rest = finite({key: value for key, value in record.items() if key != "record"})
+    return rest | {"record": hashlib.sha256(json.dumps(rest).encode()).hexdigest()}
 
 
 def put_hashed(partial: Path, path: Path, about: Mapping[str, Any]) -> None:
     """Give a written file its name, and first a .json of what it is with its hash: there is no file without."""
-    write(path.with_suffix(".json"), as_json({"sha256": sha256(partial), **about}))
+    write(path.with_suffix(".json"), as_json(sealed({"sha256": sha256(partial), **about})))
     put(partial, path)
 
 
@@ -227,7 +231,7 @@ def write_result(folder: Path, result: Mapping[str, Any]) -> None:
     """result.json, and before it the hashes of all that the folder holds: a kill between leaves what matches."""
     text, path = as_json(result), folder / "result.json"
     own = [hashlib.sha256(text.encode()).hexdigest(), *([sha256(path)] if path.exists() else [])]
-    write(folder / HASHES, as_json({**hashes_of(folder), "result.json": " ".join(own)}))
+    write(folder / HASHES, as_json(sealed({**hashes_of(folder), "result.json": " ".join(own)})))
     write(path, text)
 
 
@@ -243,9 +247,10 @@ def broken_in(folder: Path) -> str | None:
     hashes = read_json(folder / HASHES)
     if hashes is None:
         return f"{HASHES} is missing or cannot be read"
-    if "result.json" not in hashes:
-        return f"{HASHES} is not whole"
-    return next((problem for name in hashes if (problem := problem_with(folder, name, hashes))), None)
+    if "result.json" not in hashes or sealed(hashes) != hashes:
+        return f"{HASHES} is not as it was written"
+    names = [name for name in hashes if name != "record"]
+    return next((problem for name in names if (problem := problem_with(folder, name, hashes))), None)
 
 
 def problem_with(folder: Path, name: str, hashes: Mapping[str, Any] | None = None) -> str | None:
@@ -278,7 +283,9 @@ def locked(path: Path, waiting: Callable[[str], None] = lambda holder: None) -> 
         except Timeout:
             waited = True
     if waited:
-        who = _text(holder) or "another process"
+        who = "another process"
+        with suppress(OSError):
+            who = holder.read_text(encoding="utf-8").strip() or who
         waiting(f"{who} (if that machine is gone for good, remove {path})")
         lock.acquire()
     try:
@@ -289,10 +296,3 @@ def locked(path: Path, waiting: Callable[[str], None] = lambda holder: None) -> 
         with suppress(OSError):
             holder.unlink(missing_ok=True)
         lock.release()
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""
