@@ -52,7 +52,7 @@ def writes(patched: pytest.MonkeyPatch, end: int) -> list[str]:
     return seen
 
 
-@pytest.mark.parametrize("part", [pytest.param(part, marks=pytest.mark.slow if part else ()) for part in range(6)])
+@pytest.mark.parametrize("part", [pytest.param(part, marks=pytest.mark.slow if part else ()) for part in range(3)])
 def test_killed_at_any_write(small, tmp_path: Path, part: int) -> None:
     """In one process: the writing of every file is stopped before each of its steps, again and again to the end."""
     config = small("stage=fitnet", "epochs.teacher=1", "epochs.hint=1", "epochs.kd=1", "trainer.checkpoint_seconds=0")
@@ -60,7 +60,7 @@ def test_killed_at_any_write(small, tmp_path: Path, part: int) -> None:
     with pytest.MonkeyPatch.context() as patched:
         seen = writes(patched, 0)
         go(config.changed({"runs_dir": str(tmp_path / "through")}))
-    moments = range(1 + part, len(seen) + 1, 48 if part == 0 else 5)
+    moments = range(1 + part, len(seen) + 1, 48 if part == 0 else 15)
     assert len(seen) > 100 and len(moments) > 2
     for end in moments:
         runs_dir = tmp_path / f"killed_at_{end}"
