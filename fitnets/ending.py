@@ -30,6 +30,11 @@ class Diverged(StageError):
     """Its loss is not finite."""
 
 
+def in_a_line(error: BaseException) -> str:
+    """An error's kind and the first line of what it says."""
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+
+
 @contextmanager
 def stoppable() -> Iterator[None]:
     """Inside, Ctrl-C and SIGTERM raise Stopped; a second one ends the process where it is.

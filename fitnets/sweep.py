@@ -29,7 +29,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from fitnets.commands import Command
 from fitnets.config import ConfigError
 from fitnets.config.rules import problem_with_runs_dir
-from fitnets.ending import StageError, Stopped
+from fitnets.ending import StageError, Stopped, in_a_line
 from fitnets.files import StorageError, as_json, folder_at, told, write
 from fitnets.report.sweep import SEEDS, swept
 from fitnets.store import Run, folder_of, with_parents
@@ -186,8 +186,7 @@ def as_job(folder: Path, number: int, overrides: list[str]) -> Iterator[Job]:
     except Exception as error:
         where = folder / "traceback.txt"
         where.write_text(traceback.format_exc())
-        first = next(iter(str(error).splitlines()), "")
-        job.write(status="failed", reason=f"{type(error).__name__}: {first}", traceback=str(where))
+        job.write(status="failed", reason=in_a_line(error), traceback=str(where))
         print(f"{label} failed: {job.record['reason']} (traceback: {where})", file=sys.stderr)
     else:
         job.write(status="done")

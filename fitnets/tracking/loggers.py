@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fitnets.ending import in_a_line
 from fitnets.store import Run
 from fitnets.tracking.wandb import WandbRun
 
@@ -92,8 +93,7 @@ NAMES: dict[type, str] = {TensorBoard: "TensorBoard", WandbRun: "W&B"}
 
 
 def failed(name: str, error: Exception) -> str:
-    reason = next(iter(str(error).splitlines()), "")
-    return f"{name} failed ({type(error).__name__}: {reason}); the training goes on without it, metrics.csv has all"
+    return f"{name} failed ({in_a_line(error)}); the training goes on without it, metrics.csv has all"
 
 
 @contextlib.contextmanager

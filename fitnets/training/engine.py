@@ -16,7 +16,7 @@ from fitnets import curriculum
 from fitnets.assemble import compiled, epochs_of, make_data, make_stage, result_of, trained_stage
 from fitnets.components import resolve
 from fitnets.data.inventory import inventory
-from fitnets.ending import Diverged, StageError
+from fitnets.ending import Diverged, StageError, in_a_line
 from fitnets.files import folder_at, write, write_result
 from fitnets.seeds import derive
 from fitnets.store import CHECKPOINT, EPOCHS, NO_CURRICULUM, Run
@@ -203,8 +203,7 @@ def attempted(run: Run, name: str, measure: Callable[[], dict[str, Any]]) -> dic
     try:
         return measure()
     except Exception as error:
-        reason = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
-        print(f"{run}: {name} could not be made ({reason}); the training is kept", file=sys.stderr)
+        print(f"{run}: {name} could not be made ({in_a_line(error)}); the training is kept", file=sys.stderr)
         return {}
 
 
