@@ -245,10 +245,12 @@ def exit_code(main: Callable[[], int], go_on: str) -> int:
     except StageError as error:
         print(error, file=sys.stderr)
         return 1
-    except (Stopped, StorageError) as error:
-        why, code = (error.why, error.code) if isinstance(error, Stopped) else (str(error), 1)
-        print(f"\n{why}. What is finished is kept; this goes on where it was: {go_on}", file=sys.stderr)
-        return code
+    except StorageError as error:
+        ended = Stopped(str(error), 1)
+    except Stopped as stopped:
+        ended = stopped
+    print(f"\n{ended.why}. What is finished is kept; this goes on where it was: {go_on}", file=sys.stderr)
+    return ended.code
 
 
 def typed_again(program: str) -> str:

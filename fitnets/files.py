@@ -23,7 +23,6 @@ SET_ASIDE = ".set_aside"
 PARTIAL = ".partial"
 MOST_CONFIG_BYTES, MOST_CONFIG_ENTRIES = 2**20, 100_000
 SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
-
 IN_THE_WAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
 
 
@@ -151,9 +150,8 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def _entries(value: Any, left: int) -> int:
     """What is left of a number of entries after those of a nested value: aliases make few bytes into many of them."""
-    for entry in (
-        [*value.keys(), *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ()
-    ):
+    inside = [*value.keys(), *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for entry in inside:
         left = _entries(entry, left - 1)
         if left <= 0:
             return 0
@@ -189,9 +187,8 @@ def made_once(path: Path, make: Callable[[], None]) -> None:
             return
         if path.exists():
             kept = set_aside(path, path.parent / SET_ASIDE)
-            print(
-                f"{path} is not as it was written (its hash differs): set aside as {kept}, made again", file=sys.stderr
-            )
+            broken = f"{path} is not as it was written (its hash differs)"
+            print(f"{broken}: set aside as {kept}, made again", file=sys.stderr)
         clear_partials(path.parent, path.stem)
         make()
 

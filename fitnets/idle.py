@@ -39,9 +39,9 @@ def _idle(key: str, config: Config, planned: Mapping[str, tuple[Command, Sequenc
         runs = with_parents(run for _, runs in planned.values() for run in runs)
         return not any(value < run.spec["epochs"] for run in runs if "patience" in run.spec)
     plans = planned.values()
-    return not any(_stands_in(key, config, runs) for _, runs in plans) and not any(
-        _decides(key, *each) for each in plans
-    )
+    if any(_stands_in(key, config, runs) for _, runs in plans):
+        return False
+    return not any(_decides(key, *each) for each in plans)
 
 
 def _stands_in(key: str, config: Config, runs: Sequence[Run]) -> bool:
@@ -56,9 +56,8 @@ def _decides(key: str, command: Command, runs: Sequence[Run]) -> bool:
     """Whether the command would name other runs with another value there, or below it."""
     value = value_at(command.config.resolved, key)
     if isinstance(value, Mapping):
-        parts = sorted(
-            (name for name in value if name not in LABELS), key=lambda name: name == "_target_"
-        )  # slow: last
+        parts = [name for name in value if name not in (*LABELS, "_target_")]
+        parts += ["_target_"] if "_target_" in value else []  # slow: last
         return not parts or any(_decides(f"{key}.{name}", command, runs) for name in parts)
     try:
         others = plan(command.config.changed({key: _another(value)}), command.arm)

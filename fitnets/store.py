@@ -173,19 +173,24 @@ def folder_of(run: Run, runs_dir: Path) -> Path:
 def read_result(run: Run, runs_dir: Path) -> dict[str, Any] | None:
     """The result of a finished run; None if it has not finished, has not been measured, or is not as it was written."""
     folder = folder_of(run, runs_dir)
-    if not (folder / "result.json").exists() or broken_in(folder):
-        return None
+    whole = (folder / "result.json").exists() and not broken_in(folder)
+    return measured_result(folder) if whole else None
+
+
+def measured_result(folder: Path) -> dict[str, Any] | None:
+    """The result of a run that has been measured; None of one that was killed before."""
     result = read_json(folder / "result.json")
     return result if result and result.get("complete", True) else None
 
 
 def status(run: Run, runs_dir: Path) -> str:
     """ "done", "half-finished" (it resumes), "broken" (not as it was written: it is trained again) or "missing"."""
-    if read_result(run, runs_dir) is not None:
-        return "done"
     folder = folder_of(run, runs_dir)
-    if (folder / "result.json").exists() and broken_in(folder):
-        return "broken"
+    if (folder / "result.json").exists():
+        if broken_in(folder):
+            return "broken"
+        if measured_result(folder):
+            return "done"
     return "missing" if resumes_at(run, runs_dir) is None else "half-finished"
 
 

@@ -61,3 +61,9 @@ def figures(run: Run, runs_dir: Path, name: str) -> list[float]:
     """A column of metrics.csv, one value an epoch."""
     with open(folder_of(run, runs_dir) / "metrics.csv") as file:
         return [float(row[name]) for row in csv.DictReader(file)]
+
+
+def contents(runs_dir: Path) -> dict[str, bytes]:
+    """What decides anything: the weights and the figures of all runs."""
+    found = [*runs_dir.glob("*/*.safetensors"), *runs_dir.glob("*/metrics.csv")]
+    return {str(path.relative_to(runs_dir)): path.read_bytes() for path in found}

@@ -50,13 +50,8 @@ def problems_at(key: str, form: Any, given: Any, config: Group) -> dict[str, str
     if isinstance(form, tuple):
         form = form[isinstance(given, Mapping)]
     state = f"{key} is missing" if given is MISSING else f"{key} is {given!r}"
-    if (
-        isinstance(given, float)
-        and isfinite(given)
-        and given
-        and not 1.2e-38 < abs(given) < 3.4e38
-        and form != ANYTHING
-    ):
+    is_number = isinstance(given, float) and isfinite(given) and given != 0
+    if is_number and not 1.2e-38 < abs(given) < 3.4e38 and form != ANYTHING:
         state += ", of a size that float32 cannot hold"
         return {key: f"{state}; {form.message.format(key, form.example)}" if isinstance(form, Value) else state}
     if isinstance(form, Value):

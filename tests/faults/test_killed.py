@@ -14,6 +14,7 @@ import pytest
 
 from fitnets import files
 from tests.conftest import ROOT, SMALL, go
+from tests.trained import contents
 from tests.typed import ENV, typed
 
 COMMANDS = {
@@ -22,11 +23,6 @@ COMMANDS = {
     "a sweep": ["-m", "stage=fitnet", "temperature=2,3", "epochs.kd=6"],
 }
 MOMENTS = 10  # of each command
-
-
-def contents(runs_dir: Path) -> dict[str, bytes]:
-    found = [*runs_dir.glob("*/*.safetensors"), *runs_dir.glob("*/metrics.csv")]
-    return {str(path.relative_to(runs_dir)): path.read_bytes() for path in found}
 
 
 class Killed(BaseException):
