@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -41,6 +42,7 @@ class Config(Mapping[str, Any]):
     def __init__(self, node: DictConfig, words: Sequence[str]):
         self.node = node
         self.words = tuple(words)  # what was typed, less the flags
+        self._stages: dict[str, Config] = {}
 
     @cached_property
     def resolved(self) -> dict[str, Any]:
@@ -69,20 +71,28 @@ class Config(Mapping[str, Any]):
         return Config(node, self.words)
 
     def at_stage(self, name: str) -> "Config":
-        """With another stage, and what that stage's file says of other keys."""
+        """With another stage, and what that stage's file says of other keys; made once, as plans ask many times."""
         if self["stage"]["name"] == name:
             return self
-        node = self.node.copy()
-        with open_dict(node):
-            node.pop("stage")
-            words = [word for word in self.words if not word.startswith("stage=")]
-            return Config(OmegaConf.merge(node, _stage_file(name)), words)  # type: ignore[arg-type]
+        if name not in self._stages:
+            node = self.node.copy()
+            with open_dict(node):
+                node.pop("stage")
+                node.merge_with(_stage_file(name))
+            self._stages[name] = Config(node, [word for word in self.words if not word.startswith("stage=")])
+        return self._stages[name]
+
+
+def loader() -> ConfigLoader:
+    """What reads conf/ and the user's --config-dir, also where Hydra has no main."""
+    if not GlobalHydra.instance().is_initialized():
+        hydra.initialize_config_dir(str(CONF), version_base="1.3")
+    return GlobalHydra.instance().config_loader()
 
 
 def compose(name: str, words: Sequence[str] = ()) -> DictConfig:
-    """A file of conf/ (or of the user's --config-dir) as these words make it, also where Hydra has no main."""
-    if not GlobalHydra.instance().is_initialized():
-        hydra.initialize_config_dir(str(CONF), version_base="1.3")
+    """A file of conf/ (or of the user's --config-dir) as these words make it."""
+    loader()
     return hydra.compose(name, list(words))
 
 
@@ -118,8 +128,7 @@ def checked(words: Sequence[str]) -> Config:
 
 def arm_names() -> set[str]:
     """What may stand in `stage.arms`: the stages and the arms, the user's own too."""
-    loader = GlobalHydra.instance().config_loader()
-    return {*loader.get_group_options("stage"), *loader.get_group_options("arm")}
+    return {name for group in ("stage", "arm") for name in loader().get_group_options(group)}
 
 
 def commands_of(config: Config, say: Callable[[str], None]) -> list[Command]:
@@ -159,7 +168,7 @@ def arm_config(config: Config, name: str) -> tuple[Config, Arm]:
     """What `python run.py` would make of the words typed so far with the arm in the place of the stage."""
     words = [word for word in config.words if re.split(r"[.=]", word.lstrip("+~"))[0] not in ("stage", "sweep")]
     overrides, title = [f"stage={name}"], None
-    if name in GlobalHydra.instance().config_loader().get_group_options("arm"):
+    if name in loader().get_group_options("arm"):
         file: Any = OmegaConf.to_container(compose(f"arm/{name}").arm)
         if file.keys() != {"title", "overrides"}:
             raise ConfigError([f"arm/{name}.yaml has {', '.join(file)}; type title and overrides, and no other key"])

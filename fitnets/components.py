@@ -40,6 +40,7 @@ def targets(spec: Any) -> Iterator[str]:
             yield from targets(value)
 
 
+@functools.cache
 def is_library(target: str) -> bool:
     """Whether `target` comes from Python itself or an installed package, not from this one or the user's files."""
     package = target.partition(".")[0]

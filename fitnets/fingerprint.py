@@ -56,7 +56,7 @@ def code_hash(target: str) -> str:
 
 def forget() -> None:
     """Read all files again at the next question (tests edit them)."""
-    for cached in (code_hash, source_of, _definition, file_of):
+    for cached in (code_hash, source_of, _definition, file_of, is_library):
         cached.cache_clear()
 
 
@@ -81,13 +81,13 @@ def _definition(module: str, name: str) -> tuple[str, list[tuple[str, str]]]:
         statements = [statement for made in source.statements.values() for statement in made]
         uses += [_followed(*there) for places in source.imported.values() for there in places]
     for statement in statements:
-        local = _joined(source.imported, _imports_in(ast.walk(statement), source.package))
+        local = _joined(source.imported, _imported_in(statement, source.package))
         for used in _names_in(statement):
             first, _, rest = used.partition(".")
             if first in source.statements and first != name:
                 uses.append((module, first))
             uses += [_followed(there, what or rest) for there, what in local.get(first, [])]
-    return "".join(ast.dump(statement) for statement in statements), uses
+    return "".join(_dumped(statement) for statement in statements), uses
 
 
 def _followed(module: str, path: str) -> tuple[str, str]:
@@ -104,12 +104,18 @@ def source_of(module: str) -> Source:
     path = file_of(module)
     assert path is not None
     try:
-        tree = _without_words(ast.parse(path.read_text(encoding="utf-8")))
+        return _parsed(
+            path.read_text(encoding="utf-8"), module if path.name == "__init__.py" else module.rpartition(".")[0]
+        )
     except (SyntaxError, ValueError) as error:  # ValueError: letters that no source may hold
         line = f", line {error.lineno}," if isinstance(error, SyntaxError) else ""
         raise NotPython(f"{path}{line} is no Python: {getattr(error, 'msg', error)}") from error
-    found = Source(package=module if path.name == "__init__.py" else module.rpartition(".")[0])
-    for statement in _flat(tree.body):
+
+
+@functools.cache
+def _parsed(text: str, package: str) -> Source:
+    found = Source(package)
+    for statement in _flat(_without_words(ast.parse(text)).body):
         if isinstance(statement, ast.Import | ast.ImportFrom):
             found.imported = _joined(found.imported, _imports_in([statement], found.package))
         else:
@@ -155,6 +161,17 @@ def _made_by(statement: ast.stmt) -> list[str]:
     return list(dict.fromkeys(made))
 
 
+@functools.cache
+def _dumped(statement: ast.stmt) -> str:
+    return ast.dump(statement)
+
+
+@functools.cache
+def _imported_in(statement: ast.stmt, package: str) -> Imports:
+    return _imports_in(ast.walk(statement), package)
+
+
+@functools.cache
 def _names_in(statement: ast.stmt) -> set[str]:
     """Names that are read, with the dotted path that starts at one, as far as it goes."""
     found, inside = set[str](), set[int]()

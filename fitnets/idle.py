@@ -46,9 +46,9 @@ def _idle(key: str, config: Config, planned: Mapping[str, tuple[Command, Sequenc
 
 def _stands_in(key: str, config: Config, runs: Sequence[Run]) -> bool:
     """Whether a run's spec has that name with that value, as most have: planning anew takes 0.1 s a key."""
-    of_teacher, name = key.startswith("teacher."), key.rpartition(".")[2]
+    of_teacher, names = "teacher" in key.split("."), key.split(".")  # epochs.hint is a run's epochs
     of_same = [run.spec for run in with_parents(runs) if (run.trains == "teacher") == of_teacher]
-    there = [(spec, each) for spec in of_same for each in dotted_keys(spec) if each.rpartition(".")[2] == name]
+    there = [(spec, each) for spec in of_same for each in dotted_keys(spec) if each.rpartition(".")[2] in names]
     return any(value_at(spec, each) == value_at(config.resolved, key) for spec, each in there)
 
 

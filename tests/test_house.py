@@ -28,7 +28,7 @@ ROOMS = [  # from the door to the cellar: a room may import those below it
         "plan",
     ),
     *("curriculum", "losses", "__init__", "load", "models", "data", "tracking", "store", "signatures", "fingerprint"),
-    *("components", "files", "ending", "seeds", "distributed", "progress", "surroundings"),
+    *("components", "files", "ending", "drawing", "seeds", "distributed", "progress", "surroundings"),
 ]
 BEHIND_THE_DOOR = {  # who imports more of curriculum than its door
     ("training", "checks"),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fitnets.data.module import EVAL_BATCH, Batch, DataModule
+from fitnets.drawing import drawable
 from fitnets.losses.objective import Outputs
 from fitnets.models.layers import Tap, eval_mode
 from fitnets.training import cost, pictures
@@ -116,7 +117,7 @@ def pictures_of(stage: Any, media: Path, details: Mapping[str, Any]) -> dict[str
         media.mkdir(exist_ok=True)
         pictures.hint_maps(media / "hint_maps.png", data.images.images[index], white, *maps)
     if details:
-        names, images = pictures.drawable(data.images.class_names), data.images.test_images
+        names, images = drawable(data.images.class_names), data.images.test_images
         pictures.of_predictions(media, pictures.Tested(images, white, names, *answers_on_test(stage)), details)
     return {}
 
