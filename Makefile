@@ -1,6 +1,7 @@
 # `make run` and `make test` do everything on a fresh machine: they need Python 3.11-3.13 and make, nothing else.
 BIN := .venv/bin
 STAMP := .venv/.installed
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help setup run check fast test test-all peers results clean
 
@@ -19,13 +20,13 @@ check: $(STAMP)  ## lint, format and types
 	$(BIN)/mypy
 
 fast: $(STAMP)  ## the tests of config, plan and units alone (under a minute)
-	$(BIN)/pytest -n auto -m fast
+	$(BIN)/pytest -n auto -m "fast and not slow"
 
 test: check  ## lint, types and the default tests
-	$(BIN)/pytest -n auto --dist loadgroup
+	$(BIN)/pytest -n auto --dist loadfile
 
 test-all: check  ## the same with the slow tests
-	$(BIN)/pytest -n auto --dist loadgroup
+	$(BIN)/pytest -n auto --dist loadfile
 	$(BIN)/pytest -m slow  # one at a time: some measure time and memory
 
 peers: $(STAMP)  ## torchdistill in .venv-peers/, for benchmarks/speed.py (its torchvision would break .venv)

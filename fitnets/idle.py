@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fitnets.commands import Command, Config
-from fitnets.config.wording import MISSING, dotted_keys, value_at
+from fitnets.config.wording import MISSING, value_at
 from fitnets.plan import plan
 from fitnets.store import Run, with_parents
 
@@ -46,24 +46,35 @@ def _idle(key: str, config: Config, planned: Mapping[str, tuple[Command, Sequenc
 
 def _stands_in(key: str, config: Config, runs: Sequence[Run]) -> bool:
     """Whether a run's spec has that name with that value, as most have: planning anew takes 0.1 s a key."""
-    of_teacher, names = "teacher" in key.split("."), key.split(".")  # epochs.hint is a run's epochs
-    of_same = [run.spec for run in with_parents(runs) if (run.trains == "teacher") == of_teacher]
-    there = [(spec, each) for spec in of_same for each in dotted_keys(spec) if each.rpartition(".")[2] in names]
-    return any(value_at(spec, each) == value_at(config.resolved, key) for spec, each in there)
+    of_teacher = "teacher" in key.split(".")
+    specs = [run.spec for run in with_parents(runs) if (run.trains == "teacher") == of_teacher]
+    there = {(at.rpartition(".")[2], repr(value)) for spec in specs for at, value in _values("", spec).items()}
+    asked = _values(key, value_at(config.resolved, key))
+    return any((name, repr(value)) in there for at, value in asked.items() for name in at.split("."))
 
 
 def _decides(key: str, command: Command, runs: Sequence[Run]) -> bool:
-    """Whether the command would name other runs with another value there, or below it."""
-    value = value_at(command.config.resolved, key)
-    if isinstance(value, Mapping):
-        parts = [name for name in value if name not in (*LABELS, "_target_")]
-        parts += ["_target_"] if "_target_" in value else []  # slow: last
-        return not parts or any(_decides(f"{key}.{name}", command, runs) for name in parts)
-    try:
-        others = plan(command.config.changed({key: _another(value)}), command.arm)
-    except Exception:  # what cannot be planned otherwise decides something
-        return True
-    return {run.fingerprint for run in others} != {run.fingerprint for run in runs}
+    """Whether the command would name other runs with another value there, or other values below it."""
+    below = _values(key, value_at(command.config.resolved, key))
+    options = {each: value for each, value in below.items() if not each.endswith("_target_")}
+    for others in (options, below):  # other code takes longer to look at
+        try:
+            planned = plan(
+                command.config.changed({each: _another(value) for each, value in others.items()}), command.arm
+            )
+        except Exception:  # what cannot be planned otherwise decides something
+            return True
+        if {run.fingerprint for run in planned} != {run.fingerprint for run in runs}:
+            return True
+    return not below
+
+
+def _values(key: str, value: Any) -> dict[str, Any]:
+    """The values at a key and below it that are more than a label, by dotted key."""
+    if not isinstance(value, Mapping):
+        return {key: value}
+    parts = {name: part for name, part in value.items() if name not in LABELS}
+    return {each: at for name, part in parts.items() for each, at in _values(f"{key}.{name}", part).items()}
 
 
 def _another(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import functools
 import io
+import itertools
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
 import run as door
@@ -37,13 +39,6 @@ SMALL = [
     "epochs.kd=3",
     "trainer=cpu",
 ]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With --dist loadgroup (pytest-xdist) one worker makes what a file's tests share, and what is dear to make."""
-    for item in items:
-        dear = {"watched", "logged", "logged_curriculum"} & set(getattr(item, "fixturenames", ()))
-        item.add_marker(pytest.mark.xdist_group(min(dear, default=item.path.stem)))
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -77,6 +72,12 @@ def quick(cases: Iterable[Any], also: Callable[[Any], bool]) -> list[Any]:
     return found
 
 
+def one_in(n: int, cases: Iterable[Any]) -> list[Any]:
+    """The cases of a long table: every n-th with the default tests, the others with the slow ones."""
+    number = itertools.count()
+    return quick(cases, lambda _: next(number) % n == 0)
+
+
 @pytest.fixture
 def small(tmp_path: Path) -> Callable[..., Config]:
     """A small config that keeps its runs in this test's folder."""
@@ -103,18 +104,29 @@ def importable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
 @pytest.fixture(scope="session")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path]:
     """The config and the runs_dir of one small finished stage=compare, two seeds. Tests only read it."""
-    runs_dir = tmp_path_factory.mktemp("compared") / "runs"
-    cfg = composed(*SMALL, f"runs_dir={runs_dir}", "seeds=[0,1]")
-    go(cfg)
-    return cfg, runs_dir
+    place = tmp_path_factory.getbasetemp()
+    place = (place.parent if "PYTEST_XDIST_WORKER" in os.environ else place) / "compared"  # pytest-xdist: made once
+    cfg = composed(*SMALL, f"runs_dir={place}/runs", "seeds=[0,1]")
+    with FileLock(f"{place}.lock"):
+        if not (place / "finished").exists():
+            go(cfg)
+            (place / "finished").touch()
+    return cfg, place / "runs"
 
 
 @pytest.fixture(scope="session")
-def watched(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Every arm that conf/stage has, trained at small sizes, what was seen of it (tests/watched.py). Only read it."""
-    from tests.watched import train_all
+def trained_arm(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[list[Run], Path]]:
+    """The runs of an arm at small sizes, and where they lie; trained when first asked for. Tests only read them."""
+    from tests.watched import SMALL as WITH_BATCH_NORM
 
-    return train_all(tmp_path_factory.mktemp("watched") / "runs")
+    runs_dir = tmp_path_factory.mktemp("arms") / "runs"
+
+    def trained(arm: str) -> tuple[list[Run], Path]:
+        config = composed(*WITH_BATCH_NORM, f"runs_dir={runs_dir}").at_stage(arm)
+        go(config)
+        return plan(config), runs_dir
+
+    return trained
 
 
 @pytest.fixture(scope="session")

@@ -41,6 +41,7 @@ def test_where_answers_lie_decides_nothing_and_their_dtype_does() -> None:
     assert fingerprint("answers=cached") == fingerprint(), "auto is written down as what it means"
 
 
+@pytest.mark.slow
 def test_a_sweep_fills_each_layer_once(small, monkeypatch: pytest.MonkeyPatch) -> None:
     filled = []
     fill = store._fill

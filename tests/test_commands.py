@@ -127,6 +127,7 @@ MISSPELT = [  # -> what was meant
 ]
 
 
+@pytest.mark.slow
 def test_wrong_words_are_a_line_each_with_what_was_meant(tmp_path: Path) -> None:
     folder = tmp_path / "here"
     (folder / "mine" / "experiment").mkdir(parents=True)

@@ -154,7 +154,7 @@ def test_the_papers_splits_are_the_last_images(tmp_path: Path) -> None:
 
 
 def test_a_comparison_runs_on_class_folders_and_says_what_they_hold(tmp_path: Path, capsys) -> None:
-    small = ["teacher.net.widths=[8,12]", "student.net.blocks=[[4,4],[6,6],[8,8]]", "batch_size=16", "seeds=[0,1]"]
+    small = ["teacher.net.widths=[8,12]", "student.net.blocks=[[4,4],[6,6],[8,8]]", "batch_size=16", "stage.arms=[kd]", "seeds=[0,1]"]
     epochs = ["epochs.teacher=1", "epochs.hint=1", "epochs.kd=1", "dataset.size=12", "teacher.recipe.batch_size=16"]
     path = faked_folder(tmp_path / "pictures")
     cfg = composed(

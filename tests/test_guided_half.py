@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fitnets.models.layers import LayerError, guided_modules, guided_parameters
 from fitnets.store import folder_of
-from tests.conftest import go, named_runs
+from tests.conftest import go, named_runs, one_in
 from tests.trained import differing, weights
 
 SHAPE = (1, 6, 6)
@@ -198,7 +198,7 @@ class Net(nn.Module):
 """
 
 
-@pytest.mark.parametrize(("scale", "moves_below"), [(0, False), (0.5, True)])
+@pytest.mark.parametrize(("scale", "moves_below"), one_in(2, [(0, False), (0.5, True)]))
 def test_stage_2_freezes_or_slows_what_the_hints_have_trained(
     small: Any, importable: Path, scale: float, moves_below: bool
 ) -> None:

@@ -14,7 +14,7 @@ from fitnets.components import build
 from fitnets.plan import plan
 from fitnets.store import folder_of, read_result, with_parents
 from fitnets.training.engine import make_trainer
-from tests.conftest import go, named_runs, plan_parents
+from tests.conftest import go, named_runs, one_in, plan_parents
 from tests.trained import differing, figures, finished, pick, stage_of, trained_stage, weights
 
 
@@ -73,10 +73,10 @@ def test_the_step_loss_is_equation_2(compared) -> None:
 
 
 @pytest.mark.parametrize("word", ["joint_label_backprop", "joint_hint_backprop", "joint_label_kd", "joint_hint_kd"])
-def test_a_joint_stage_sums_its_two_losses(watched, word: str) -> None:
+def test_a_joint_stage_sums_its_two_losses(trained_arm, word: str) -> None:
     """Written out from the trained networks: the end's own loss and that at the guided layer, in the last epoch."""
-    (run,) = plan(watched.config.at_stage(word))
-    stage, data = trained_stage(run, watched.runs_dir)
+    (run,), runs_dir = trained_arm(word)
+    stage, data = trained_stage(run, runs_dir)
     batch = next(iter(data.val_dataloader()))
     student, features = stage.net, []
     student.get_submodule("conv4").register_forward_hook(lambda *call: features.append(call[-1]))
@@ -84,7 +84,7 @@ def test_a_joint_stage_sums_its_two_losses(watched, word: str) -> None:
         logits = student(batch.x)
         end = F.cross_entropy(logits, batch.y)
         if "teacher" in run.parents:
-            teacher, hints = load_teacher(folder_of(run.parents["teacher"], watched.runs_dir)).net, []
+            teacher, hints = load_teacher(folder_of(run.parents["teacher"], runs_dir)).net, []
             teacher.get_submodule("conv2").register_forward_hook(lambda *call: hints.append(call[-1]))
             answer = teacher(batch.x)
         if word.endswith("_kd"):
@@ -98,22 +98,25 @@ def test_a_joint_stage_sums_its_two_losses(watched, word: str) -> None:
     assert side > 0.01 and total.item() == pytest.approx((end + side).item(), rel=1e-4)
 
 
-def test_terms_and_weights_are_logged_and_add_up(watched) -> None:
+def test_terms_and_weights_are_logged_and_add_up(trained_arm) -> None:
     """Every term raw and weighted; the loss is their sum. A hint joined to KD is called hint_loss, labels side."""
     sides = {"joint_hint_kd": "hint_loss", "joint_label_kd": "side"}
     for word, side in sides.items():
-        (run,) = plan(watched.config.at_stage(word))
+        (run,), runs_dir = trained_arm(word)
         names = ("train/loss", "distill/hard", "distill/soft", "distill/lambda", f"distill/{side}")
-        columns = [figures(run, watched.runs_dir, name) for name in names]
+        columns = [figures(run, runs_dir, name) for name in names]
         for loss, hard, soft, weight, at_side in zip(*columns, strict=True):
             assert loss == pytest.approx(hard + weight * soft + at_side, rel=1e-4)
         assert columns[3] == pytest.approx([4.0, 2.5, 1.0])
-        assert figures(run, watched.runs_dir, "distill/temperature") == [3.0] * 3
-        weighted = figures(run, watched.runs_dir, "distill/weighted_soft")
+        assert figures(run, runs_dir, "distill/temperature") == [3.0] * 3
+        weighted = figures(run, runs_dir, "distill/weighted_soft")
         assert weighted == pytest.approx([w * s for w, s in zip(columns[3], columns[2], strict=True)], rel=1e-5)
 
 
-@pytest.mark.parametrize("augment", ["augment=none", "augment=flip", "augment=crop4_flip augment.variants=3"])
+AUGMENTED = ["augment=crop4_flip augment.variants=3", "augment=flip", "augment=none"]
+
+
+@pytest.mark.parametrize("augment", one_in(3, AUGMENTED))
 def test_cached_and_online_answers_agree(small, augment: str) -> None:
     """To 1e-4 relative in every epoch's loss, for hints and for answers, in every way that can be cached."""
     histories = {}

@@ -15,7 +15,7 @@ from fitnets.plan import plan
 from fitnets.stages.optimizers import RMSPropFloor, bound_norms, lr_factor, make_optimizer, parameter_factors
 from fitnets.store import read_result, with_parents
 from tests.conftest import composed, go
-from tests.trained import differing, figures, weights
+from tests.trained import differing, figures, stage_of, state, weights
 from tests.watched import Watch
 
 
@@ -200,13 +200,15 @@ def test_retrained_on_all_for_the_epochs_that_validation_found(small) -> None:
     assert all(read_result(run, runs_dir)["test"] == {} for run in runs if "searched" not in run.parents)
 
 
-def test_a_frozen_guided_half_stays_and_a_random_teacher_is_untrained(watched) -> None:
-    hint, kd = (weights(run, watched.runs_dir) for run in watched.arms["frozen_guided"])
+def test_a_frozen_guided_half_stays_and_a_random_teacher_is_untrained(trained_arm) -> None:
+    frozen, runs_dir = trained_arm("frozen_guided")
+    hint, kd = (weights(run, runs_dir) for run in frozen)
     assert {name.partition(".")[0] for name in differing(hint, kd)} == {"conv5", "conv6", "classifier"}
-    hint_run, kd_run = watched.arms["random_teacher"]
+    (hint_run, kd_run), _ = trained_arm("random_teacher")
     untrained = hint_run.parents["teacher"]
-    assert read_result(untrained, watched.runs_dir)["updates"] == 0
-    assert not differing(weights(untrained, watched.runs_dir, "teacher"), watched.watch.of(hint_run).teachers[0].before)
+    assert read_result(untrained, runs_dir)["updates"] == 0
+    teacher = stage_of(hint_run, runs_dir)[0].teacher.net.net
+    assert not differing(weights(untrained, runs_dir, "teacher"), state(teacher))
     assert kd_run.parents["teacher"].spec["epochs"] == 1, "KD's own teacher is the trained one"
 
 

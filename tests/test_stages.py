@@ -18,9 +18,17 @@ from fitnets.training.engine import train
 from tests.conftest import composed, go, named_runs, plan_parents
 from tests.stopping import Stop, StopAt
 from tests.trained import differing, figures, finished, pick, stage_of, state, trained_stage, weights
-from tests.watched import SMALL, Watched, stage_files
+from tests.watched import SMALL, Watched, stage_files, train_all
 
 FILES = stage_files()
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Watched:
+    """Every arm that conf/stage has, trained at small sizes, and what was seen of it. Only read it."""
+    return train_all(tmp_path_factory.mktemp("watched") / "runs")
+
+
 WITHOUT_LABELS = [name for name, stage in FILES.items() if stage.get("labels") == "none"]
 WITH_TEACHER = [name for name, stage in FILES.items() if "teacher" in stage.get("needs", {})]
 

@@ -12,7 +12,7 @@ import optuna
 import tune
 from fitnets.config import ConfigError
 from fitnets.ending import Diverged
-from tests.conftest import SMALL
+from tests.conftest import SMALL, one_in
 
 SPACE = {"optimizer.lr": ("log", ["1e-4", "1e-2"]), "temperature": ("uniform", ["1", "10"])}
 
@@ -45,7 +45,9 @@ def test_suggestions_lie_in_their_ranges() -> None:
         assert values["hint"] in ("early", "late") and values["epochs.hint"] in ("5", "6", "7")
 
 
-@pytest.mark.parametrize("word", ["optimzer.lr=log(1e-4,1e-2)", "temperature=uniform(-1,1)", "hint=choice(nowhere)"])
+@pytest.mark.parametrize(
+    "word", one_in(3, ["optimzer.lr=log(1e-4,1e-2)", "temperature=uniform(-1,1)", "hint=choice(nowhere)"])
+)
 def test_a_misspelt_key_ends_it_before_any_trial(word: str, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr("sys.argv", ["tune.py", word, "--", f"runs_dir={tmp_path}/runs", *SMALL])
     assert tune.main() == 2
@@ -146,6 +148,7 @@ def test_what_trains_no_one_student_cannot_be_tuned(words: list[str], tmp_path: 
         tune.tune(SPACE, ["stage=kd", *words] if words == ["dry_run=true"] else words, 1, 0, True)
 
 
+@pytest.mark.slow
 def test_a_stage_without_accuracy_is_tuned_by_what_its_table_is_ranked_by(tmp_path: Path, capsys) -> None:
     """A hint stage by its R2; a trial whose figure is another one is refused, as the two cannot be compared."""
     overrides = ["stage=hint", f"runs_dir={tmp_path}", *SMALL]

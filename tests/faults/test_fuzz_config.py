@@ -72,7 +72,7 @@ def a_config_or_a_refusal(typed: list[str]) -> None:
         assert "Traceback" not in problem and "Config search path" not in problem
 
 
-@examples(12)
+@examples(6)
 @example(["logger=[1]"])
 @example(["recipe=[{a:1}]"])
 @example(["+arm=[1.0,2]"])

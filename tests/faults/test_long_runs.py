@@ -54,6 +54,7 @@ def test_a_page_of_thousands_of_epochs_is_quick_and_small(tmp_path: Path) -> Non
     assert page.problems == [] and "Validation accuracy over updates" in page.svg
 
 
+@pytest.mark.slow
 def test_a_page_of_hundreds_of_runs_is_quick_and_small(tmp_path: Path, capsys) -> None:
     teacher, metrics = faked_teacher(tmp_path / "runs"), [epochs(200, seed) for seed in range(5)]
     for number in range(300):

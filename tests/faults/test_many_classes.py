@@ -35,6 +35,7 @@ def thousand(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_a_thousand_classes_leave_a_small_result_and_a_page_that_can_be_read(
     thousand: Path, small, monkeypatch: pytest.MonkeyPatch
 ) -> None:

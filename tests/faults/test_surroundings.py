@@ -36,6 +36,7 @@ def test_odd_names_where_the_locale_knows_no_accents(tmp_path: Path, output: str
     assert "Nothing to train" in again.stdout
 
 
+@pytest.mark.slow
 def test_a_pipe_that_closes_stops_no_training(tmp_path: Path) -> None:
     with subprocess.Popen(
         command("stage=backprop", *TINY), cwd=tmp_path, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -14,7 +14,7 @@ import pytest
 from fitnets.files import locked
 from fitnets.plan import plan
 from fitnets.store import folder_of, read_result
-from tests.conftest import ROOT, SMALL, go, quick
+from tests.conftest import ROOT, SMALL, go
 from tests.typed import ENV
 
 SHORT = [*SMALL[:3], "epochs.teacher=3", "epochs.hint=1", "epochs.kd=2", "trainer=cpu", "trainer.threads=1"]
@@ -117,7 +117,8 @@ OUTER = {
 }
 
 
-@pytest.mark.parametrize("launcher", quick(OUTER, lambda launcher: launcher == "odd"))
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", OUTER)
 def test_a_launcher_s_variables_do_not_concern_one_device(tmp_path: Path, launcher: str) -> None:
     command = [sys.executable, str(ROOT / "run.py"), "stage=teacher", *SHORT, "updates_per_epoch=2"]
     done = subprocess.run(command, cwd=tmp_path, env=ENV | OUTER[launcher], capture_output=True, text=True)

@@ -12,6 +12,7 @@ import run as door
 from fitnets import commands
 from fitnets.config import ConfigError
 from fitnets.config.composing import one_line_errors
+from tests.conftest import one_in
 
 Refused = Callable[..., str]
 
@@ -52,54 +53,54 @@ def net(input_shape, num_classes):
 """
 
 
-@pytest.mark.parametrize(
-    ("yaml", "message"),
-    [
-        ("name: mine\n\tnet: x\n", "student/mine.yaml, line 2, is no YAML: found character"),
-        ("name: [mine\n", "is no YAML"),
-        ("name: mine\nname: again\n", "mine.yaml, line 2, is no YAML: found duplicate key name"),
-        ("name: mine\n", "student.net is missing; it has parts"),
-        ("net: {_target_: my_nets.net}\n", "student.name is missing; it must be a name"),
-        ("name: mine\nnet: {width: 3}\n", "student.net._target_=None: 'None' is no dotted path"),
-        ("name: mine\nnet: my_nets.net\n", "student.net is 'my_nets.net'; it has parts"),
-        ("name: mine\nnet: {_target_: my_nets.nets}\n", "my_nets.py defines no 'nets'; it has: net, nn"),
-        ("name: mine\nnet: {_target_: my_nets}\n", "'my_nets' is no dotted path; write package.module.name"),
-        ("name: mine\nnet: {_target_: my_net.net}\n", "there is no module 'my_net'; a component is in a Python file"),
-        ("name: mine\nnet: {_target_: my_nets.net, wdth: 3}\n", "student.net.wdth is no key; did you mean"),
-        ("name: mine\nnet: {_target_: my_nets.net}\nwidth: 3\n", "student.width is no key"),
-        ("name: mine\nnet: {_target_: my_nets.net, width: '${nope}'}\n", "refers to ${nope}, which is no key"),
-        ("name: mine\ndefaults: [nope]\n", "student is 'nope'"),
-        ("- a\n- b\n", "student is ['a', 'b']; it is a group of its own"),
-        (b"name: \xff\xfe\n", "student=mine reads a file that is not in UTF-8"),
-    ],
-)  # fmt: skip
+YAMLS = [
+    ("name: mine\n\tnet: x\n", "student/mine.yaml, line 2, is no YAML: found character"),
+    ("name: [mine\n", "is no YAML"),
+    ("name: mine\nname: again\n", "mine.yaml, line 2, is no YAML: found duplicate key name"),
+    ("name: mine\n", "student.net is missing; it has parts"),
+    ("net: {_target_: my_nets.net}\n", "student.name is missing; it must be a name"),
+    ("name: mine\nnet: {width: 3}\n", "student.net._target_=None: 'None' is no dotted path"),
+    ("name: mine\nnet: my_nets.net\n", "student.net is 'my_nets.net'; it has parts"),
+    ("name: mine\nnet: {_target_: my_nets.nets}\n", "my_nets.py defines no 'nets'; it has: net, nn"),
+    ("name: mine\nnet: {_target_: my_nets}\n", "'my_nets' is no dotted path; write package.module.name"),
+    ("name: mine\nnet: {_target_: my_net.net}\n", "there is no module 'my_net'; a component is in a Python file"),
+    ("name: mine\nnet: {_target_: my_nets.net, wdth: 3}\n", "student.net.wdth is no key; did you mean"),
+    ("name: mine\nnet: {_target_: my_nets.net}\nwidth: 3\n", "student.width is no key"),
+    ("name: mine\nnet: {_target_: my_nets.net, width: '${nope}'}\n", "refers to ${nope}, which is no key"),
+    ("name: mine\ndefaults: [nope]\n", "student is 'nope'"),
+    ("- a\n- b\n", "student is ['a', 'b']; it is a group of its own"),
+    (b"name: \xff\xfe\n", "student=mine reads a file that is not in UTF-8"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("yaml", "message"), one_in(3, YAMLS))
 def test_a_students_yaml(refused: Refused, yaml: str | bytes, message: str) -> None:
     assert message in refused({"mine/student/mine.yaml": yaml, "my_nets.py": NET}, "student=mine", "stage=backprop")
 
 
-@pytest.mark.parametrize(
-    ("module", "message"),
-    [
-        ("def net(:\n", "my_nets.py, line 1, is no Python: invalid syntax"),
-        ("import os\n  def net(): pass\n", "my_nets.py, line 2, is no Python: unexpected indent"),
-        (b"x = '\xff'\ndef net(): pass\n", "my_nets.py"),
-        ("import my_helpers\n" + NET, "invalid syntax (my_helpers.py, line 1)"),
-        ("import not_there\n" + NET, "No module named 'not_there'"),
-        ("1 / 0\n" + NET, "division by zero"),
-        (NET.replace("(64, 10)", "(64, 11)"), "gives outputs of shape (11,) a sample; the data set has 10 classes"),
-        (NET.replace("(64, 10)", "(63, 10)"), "the student my_nets.net does not run on 1x8x8 images with 10 classes"),
-        ("def net(input_shape, num_classes):\n    return 3\n", "the student my_nets.net does not run on"),
-        ("def net(input_shape, num_classes):\n    return None\n", "the student my_nets.net does not run on"),
-        ("def net(input_shape, num_classes):\n    raise ValueError('mine')\n", "with 10 classes: mine; change"),
-        ("def net(input_shape, num_classes):\n    raise KeyError\n", "with 10 classes: KeyError; change"),
-        ("def net(shape):\n    return 3\n", "net"),
-        ("net = 3\n", "the student my_nets.net does not run on"),
-        ("from torch import nn\nclass net(nn.Module):\n    def __init__(self, input_shape, num_classes):\n"
-         "        raise RuntimeError('no')\n", "with 10 classes: no; change student.net (no options)"),
-        ("from torch import nn\nclass net(nn.Module):\n    def __init__(self, input_shape, num_classes):\n"
-         "        super().__init__()\n", "the student my_nets.net does not run on"),
-    ],
-)  # fmt: skip
+MODULES = [
+    ("def net(:\n", "my_nets.py, line 1, is no Python: invalid syntax"),
+    ("import os\n  def net(): pass\n", "my_nets.py, line 2, is no Python: unexpected indent"),
+    (b"x = '\xff'\ndef net(): pass\n", "my_nets.py"),
+    ("import my_helpers\n" + NET, "invalid syntax (my_helpers.py, line 1)"),
+    ("import not_there\n" + NET, "No module named 'not_there'"),
+    ("1 / 0\n" + NET, "division by zero"),
+    (NET.replace("(64, 10)", "(64, 11)"), "gives outputs of shape (11,) a sample; the data set has 10 classes"),
+    (NET.replace("(64, 10)", "(63, 10)"), "the student my_nets.net does not run on 1x8x8 images with 10 classes"),
+    ("def net(input_shape, num_classes):\n    return 3\n", "the student my_nets.net does not run on"),
+    ("def net(input_shape, num_classes):\n    return None\n", "the student my_nets.net does not run on"),
+    ("def net(input_shape, num_classes):\n    raise ValueError('mine')\n", "with 10 classes: mine; change"),
+    ("def net(input_shape, num_classes):\n    raise KeyError\n", "with 10 classes: KeyError; change"),
+    ("def net(shape):\n    return 3\n", "net"),
+    ("net = 3\n", "the student my_nets.net does not run on"),
+    ("from torch import nn\nclass net(nn.Module):\n    def __init__(self, input_shape, num_classes):\n"
+     "        raise RuntimeError('no')\n", "with 10 classes: no; change student.net (no options)"),
+    ("from torch import nn\nclass net(nn.Module):\n    def __init__(self, input_shape, num_classes):\n"
+     "        super().__init__()\n", "the student my_nets.net does not run on"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "message"), one_in(3, MODULES))
 def test_a_students_module(refused: Refused, module: str | bytes, message: str) -> None:
     files = {"mine/student/mine.yaml": STUDENT, "my_nets.py": module, "my_helpers.py": "def (:\n"}
     assert message in refused(files, "student=mine", "stage=backprop")

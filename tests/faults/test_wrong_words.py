@@ -14,6 +14,7 @@ import run as door
 from fitnets import commands
 from fitnets.config import ConfigError
 from fitnets.config.composing import one_line_errors
+from tests.conftest import one_in
 from tests.typed import typed
 
 SECONDS = 3.0  # what a refusal may take beyond the start of its process; three times as much where a machine is loaded
@@ -157,28 +158,28 @@ def test_all_that_hydra_does_not_take_is_told_at_once() -> None:
     told_of_each(UNREAD, "stage=kd")
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ("stage=KD", "did you mean kd?"),
-        ("stage=", "stage is ''; type stage= one of: backprop | compare"),
-        ("stage=kd/hint", "type stage= one of:"),
-        ("+stage=kd", "stage is there already: type stage=kd, without +"),
-        ("seed=${nope}", "seed refers to ${nope}, which is no key"),
-        ("seed=${seed}", "seed cannot be filled in: Recursive"),
-        ("seed=${oc.env:NOT_SET_ANYWHERE}", "Environment variable 'NOT_SET_ANYWHERE' not found"),
-        ("seed=${nope:1}", "Unsupported interpolation type nope"),
-        ("temperature=???", "temperature is not given yet, and has no default: type temperature=VALUE"),
-        ("temperature=3,5", "add -m for a sweep over them, or type 'temperature=[3,5]' for a list"),
-        ("temperature=range(1,3)", "has several values: add -m for a sweep over them"),
-        ("seeds={0:1}", "seeds is {0:1}, in the place of a list"),
-        ("~dataset", "~dataset takes away what other keys refer to: leave it out"),
-        ("~recipe", "~recipe takes away"),
-        ("~logger", "~logger takes away"),
-        ("stage=kd ~temperature", "~temperature takes away"),
-        ("stage=hint ~regressor", "~regressor takes away"),
-    ],
-)
+WHOLE = [
+    ("stage=KD", "did you mean kd?"),
+    ("stage=", "stage is ''; type stage= one of: backprop | compare"),
+    ("stage=kd/hint", "type stage= one of:"),
+    ("+stage=kd", "stage is there already: type stage=kd, without +"),
+    ("seed=${nope}", "seed refers to ${nope}, which is no key"),
+    ("seed=${seed}", "seed cannot be filled in: Recursive"),
+    ("seed=${oc.env:NOT_SET_ANYWHERE}", "Environment variable 'NOT_SET_ANYWHERE' not found"),
+    ("seed=${nope:1}", "Unsupported interpolation type nope"),
+    ("temperature=???", "temperature is not given yet, and has no default: type temperature=VALUE"),
+    ("temperature=3,5", "add -m for a sweep over them, or type 'temperature=[3,5]' for a list"),
+    ("temperature=range(1,3)", "has several values: add -m for a sweep over them"),
+    ("seeds={0:1}", "seeds is {0:1}, in the place of a list"),
+    ("~dataset", "~dataset takes away what other keys refer to: leave it out"),
+    ("~recipe", "~recipe takes away"),
+    ("~logger", "~logger takes away"),
+    ("stage=kd ~temperature", "~temperature takes away"),
+    ("stage=hint ~regressor", "~regressor takes away"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), one_in(3, WHOLE))
 def test_what_is_wrong_with_a_whole_command(words: str, message: str) -> None:
     (problem,) = refused(*words.split())
     assert message in problem
@@ -307,13 +308,13 @@ def test_keys_that_do_not_fit_are_told_at_once() -> None:
     told_of_each(TOGETHER, "stage=kd")
 
 
-@pytest.mark.parametrize(("words", "message"), ALONE)
+@pytest.mark.parametrize(("words", "message"), one_in(3, ALONE))
 def test_what_does_not_fit(words: str, message: str) -> None:
     (problem,) = refused(*words.split())
     assert message in problem
 
 
-@pytest.mark.parametrize(("words", "message"), PLANNED)
+@pytest.mark.parametrize(("words", "message"), one_in(4, PLANNED))
 def test_what_the_plan_the_networks_and_the_data_say(words: str, message: str) -> None:
     (problem,) = refused(*words.split())
     assert message in problem
@@ -330,21 +331,21 @@ def start() -> float:
     return time.monotonic() - began
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["temprature=3"], "did you mean temperature?"),
-        (["temperature=nan", "keep=x"], "The config has 2 problems; nothing was trained."),
-        (["stage=kd", "runs_dir=pyproject.toml"], "type runs_dir=FOLDER"),
-        (["--config-dir", "nowhere", "stage=kd"], "nowhere, which is no folder: type --config-dir FOLDER"),
-        (["--temperature=3"], "unrecognized arguments: --temperature=3"),
-        (["-m", "stage=kd", "trainer.devices=2"], "A sweep trains each job on one device"),
-        (["-m", "runs_dir=pyproject.toml", "stage=kd"], "type runs_dir=FOLDER"),
-        (["-m", "hydra.job.chdir=true", "stage=kd", "temperature=1,2"], "jobs share theirs: leave it out"),
-        (["-m", "hydra.sweeper._target_=nope.X", "temperature=1,2"], "is no plugin of Hydra: leave it out"),
-        (["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=x"], "could not be converted to Integer"),
-    ],
-)
+TYPED = [
+    (["temprature=3"], "did you mean temperature?"),
+    (["temperature=nan", "keep=x"], "The config has 2 problems; nothing was trained."),
+    (["stage=kd", "runs_dir=pyproject.toml"], "type runs_dir=FOLDER"),
+    (["--config-dir", "nowhere", "stage=kd"], "nowhere, which is no folder: type --config-dir FOLDER"),
+    (["--temperature=3"], "unrecognized arguments: --temperature=3"),
+    (["-m", "stage=kd", "trainer.devices=2"], "A sweep trains each job on one device"),
+    (["-m", "runs_dir=pyproject.toml", "stage=kd"], "type runs_dir=FOLDER"),
+    (["-m", "hydra.job.chdir=true", "stage=kd", "temperature=1,2"], "jobs share theirs: leave it out"),
+    (["-m", "hydra.sweeper._target_=nope.X", "temperature=1,2"], "is no plugin of Hydra: leave it out"),
+    (["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=x"], "could not be converted to Integer"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), one_in(3, TYPED))
 def test_in_a_process_of_its_own(tmp_path: Path, start: float, words: list[str], message: str) -> None:
     began = time.monotonic()
     done = typed(*words, cwd=tmp_path)
