@@ -75,6 +75,7 @@ def test_one_that_fails_is_named() -> None:
         in_turns({"fine": done, "broken": fails}, 1)
 
 
+@pytest.mark.slow
 def test_the_json_file_and_the_command_line(tmp_path: Path, capsys) -> None:
     threads = torch.get_num_threads()
     assert speed.main(["--only", "cli", "--threads", str(threads), "--json", str(tmp_path / "b.json")]) == 0

@@ -17,7 +17,7 @@ from fitnets.models.regressors import plan_regressor
 from fitnets.plan import plan
 from fitnets.store import read_result, with_parents
 from fitnets.training.preflight import problems_with
-from tests.conftest import ROOT, SMALL, composed, faked_folder, faked_parquet, go, named_runs, quick
+from tests.conftest import ROOT, SMALL, composed, faked_folder, faked_parquet, go, named_runs, one_in, quick
 
 FILES = sorted(path.relative_to(ROOT / "conf").with_suffix("") for path in (ROOT / "conf").glob("*/**/*.yaml"))
 FILES = [file for file in FILES if file.parts[0] != "hydra"]  # launchers: tests/test_launchers.py
@@ -114,7 +114,7 @@ AT_HOME_TEACHERS = [t for t in OPTIONS["teacher"] if t.startswith("wide")]
 
 @pytest.mark.parametrize("hint", ["early", "middle", "late"])
 @pytest.mark.parametrize(
-    ("teacher", "student"), list(itertools.product(AT_HOME_TEACHERS, ["thin_deep", "thin_deeper", "thin_relu"]))
+    ("teacher", "student"), one_in(3, itertools.product(AT_HOME_TEACHERS, ["thin_deep", "thin_deeper", "thin_relu"]))
 )
 def test_every_pair_fits_at_every_position_and_usual_size(teacher: str, student: str, hint: str) -> None:
     config = composed(f"teacher={teacher}", f"student={student}", f"hint={hint}")

@@ -105,7 +105,7 @@ def my_folder(importable: Path) -> Iterator[Path]:
     GlobalHydra.instance().clear()
 
 
-@pytest.mark.parametrize("command", one_in(3, ONE_STAGE))
+@pytest.mark.parametrize("command", one_in(5, ONE_STAGE))
 def test_each_other_command_trains(command: str, my_folder: Path) -> None:
     config = composed(*words_of(command), f"runs_dir={my_folder}/runs")
     go(config)

@@ -154,11 +154,17 @@ def test_the_papers_splits_are_the_last_images(tmp_path: Path) -> None:
 
 
 def test_a_comparison_runs_on_class_folders_and_says_what_they_hold(tmp_path: Path, capsys) -> None:
-    small = ["teacher.net.widths=[8,12]", "student.net.blocks=[[4,4],[6,6],[8,8]]", "batch_size=16", "stage.arms=[kd]", "seeds=[0,1]"]
+    small = ["teacher.net.widths=[8,12]", "student.net.blocks=[[4,4],[6,6],[8,8]]", "batch_size=16", "seeds=[0,1]"]
     epochs = ["epochs.teacher=1", "epochs.hint=1", "epochs.kd=1", "dataset.size=12", "teacher.recipe.batch_size=16"]
     path = faked_folder(tmp_path / "pictures")
     cfg = composed(
-        "dataset=folder", f"dataset.path={path}", *small, *epochs, f"runs_dir={tmp_path}/runs", "trainer=cpu"
+        "dataset=folder",
+        f"dataset.path={path}",
+        "stage.arms=[kd]",
+        *small,
+        *epochs,
+        f"runs_dir={tmp_path}/runs",
+        "trainer=cpu",
     )
     (path / "test" / "kind 3" / "again.png").write_bytes((path / "train" / "kind 3" / "0-3.png").read_bytes())
     go(cfg)

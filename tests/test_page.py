@@ -349,6 +349,7 @@ def test_a_sweep_shows_test_for_the_row_chosen_on_validation_alone(swept: Path) 
     assert [row["test %"][:5] for row in fixed.table() if row["arm"] == "hint then KD"][1:] == ["12.34", "24.68"]
 
 
+@pytest.mark.slow
 def test_pairs_of_layers_are_a_heat_map(swept: Path, tmp_path: Path) -> None:
     runs_dir = tmp_path / "runs"
     copied(swept, runs_dir)
@@ -390,6 +391,7 @@ def test_runs_that_differ_in_the_seed_alone_are_one_row_and_an_older_twin_is_lef
 # -------------------------------------------------------------------------------------------- the door
 
 
+@pytest.mark.slow
 def test_other_labels_are_a_problem_of_their_own(compared, tmp_path: Path) -> None:
     runs_dir = tmp_path / "runs"
     copied(compared[1], runs_dir)
@@ -405,6 +407,7 @@ def test_other_labels_are_a_problem_of_their_own(compared, tmp_path: Path) -> No
     assert lengths == [5, 2, 11, 2, 11], "four rows, the hint stage, classes; the other problem and its"
 
 
+@pytest.mark.slow
 def test_report_py_of_all_runs_and_of_some(compared, tmp_path: Path, capsys) -> None:
     runs_dir = compared[1]
     out = tmp_path / "new" / "page.html"

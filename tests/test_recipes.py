@@ -165,6 +165,7 @@ def test_experiment_over_recipe_over_defaults_and_the_command_line_over_all() ->
     assert typed["teacher"]["name"] == "wide_shallow", "the command line wins over an experiment's groups"
 
 
+@pytest.mark.slow
 def test_patience_stops_a_stage_after_epochs_without_a_better_figure(small) -> None:
     config = small("stage=fitnet", "patience=2", "epochs.hint=40", "epochs.kd=40", "keep=best", "optimizer.lr=0.05")
     go(config)

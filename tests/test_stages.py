@@ -15,7 +15,7 @@ from fitnets.data.module import DataModule
 from fitnets.plan import plan
 from fitnets.store import Run, folder_of, read_result
 from fitnets.training.engine import train
-from tests.conftest import composed, go, named_runs, plan_parents
+from tests.conftest import composed, go, named_runs, one_in, plan_parents
 from tests.stopping import Stop, StopAt
 from tests.trained import differing, figures, finished, pick, stage_of, state, trained_stage, weights
 from tests.watched import SMALL, Watched, stage_files, train_all
@@ -150,10 +150,12 @@ def test_the_test_part_is_read_once_after_training_and_only_where_it_is_tested(w
 
 @pytest.mark.parametrize("name", WITHOUT_LABELS)
 @pytest.mark.parametrize(
-    "words", [(), ("hint_loss=attention",), ("hint_loss=crd", "hint=penultimate", "hint_loss.negatives=32")], ids=str
+    "words",
+    one_in(2, [[], ["hint_loss=attention"], ["hint_loss=crd", "hint=penultimate", "hint_loss.negatives=32"]]),
+    ids=str,
 )
 def test_a_stage_that_says_that_it_uses_no_labels_uses_none(
-    watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: tuple[str, ...]
+    watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: list[str]
 ) -> None:
     """The same weights, byte for byte, with every label of the data set poisoned, for training and validation."""
     config = composed(*SMALL, *words, f"runs_dir={watched.runs_dir}").at_stage(name)

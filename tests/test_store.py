@@ -69,6 +69,7 @@ def test_so_it_does_with_all_threads(tmp_path: Path) -> None:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
 
 
+@pytest.mark.slow
 def test_a_second_identical_command_trains_nothing(small, capsys: pytest.CaptureFixture) -> None:
     config = small("stage=fitnet")
     go(config)

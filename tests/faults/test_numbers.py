@@ -124,6 +124,7 @@ def test_what_is_no_better_than_knowing_nothing(figures: dict[str, float], told:
     assert found is None if told is None else told in found
 
 
+@pytest.mark.slow
 def test_a_stage_that_learned_nothing_is_said_everywhere(small, capsys: pytest.CaptureFixture) -> None:
     words = ["stage=compare", "stage.arms=[backprop,fitnet]", "seeds=[0,1]", "updates_per_epoch=1"]
     config = small(*words, "epochs.hint=1", "epochs.kd=1")
