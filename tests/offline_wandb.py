@@ -23,6 +23,8 @@ def records(path: Path) -> Iterator[Record]:
             at += left
             continue
         length, kind = struct.unpack("<HB", data[at + 4 : at + HEADER])
+        if at + HEADER + length > len(data):  # it is being written
+            return
         parts += data[at + HEADER : at + HEADER + length]
         at += HEADER + length
         if kind in (1, 4):  # whole, or the last part
