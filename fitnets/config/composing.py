@@ -20,7 +20,7 @@ from fitnets.config.typed import problems_of
 from fitnets.config.wording import CONF, MISSING, ConfigError, choices_of, unknown_choice, value_at
 
 ERRORS = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
-NO_NAME = "Config group override must be a string"  # student=4: a ValueError, and no HydraException
+NO_NAME = "Config group override "  # student=4, ~student=4: a ValueError, and no HydraException
 TWICE = ("Multiple values for", "force-add of config groups")
 SWEPT = ("Ambiguous value for argument", "Sweep parameters")
 

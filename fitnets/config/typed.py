@@ -17,6 +17,9 @@ def problems_of(words: Iterable[str]) -> Iterator[str]:
         if len(key) > 100:  # too long for Hydra, which looks for a file of that name
             yield f"{key[:30]}... is no key: python run.py --cfg job prints the known ones"
             continue
+        if "\0" in word:  # from Python: no shell can type it
+            yield f"{word!r} holds a NUL, which no value may: leave it out"
+            continue
         files = choices_of(key) if key else []
         if key == "recipe_on":
             yield "recipe_on follows from recipe and dataset: leave it out"

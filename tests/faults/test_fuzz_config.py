@@ -74,6 +74,8 @@ def a_config_or_a_refusal(typed: list[str]) -> None:
 
 @examples(6)
 @example(["logger=[1]"])
+@example(["~arm=0"])
+@example(['augment="\0"'])
 @example(["recipe=[{a:1}]"])
 @example(["+arm=[1.0,2]"])
 @example(["~hint_loss=[]", "experiment={a:1}"])
@@ -84,7 +86,7 @@ def test_words(typed: list[str]) -> None:
 
 
 @pytest.mark.slow
-@examples(2_000)
+@examples(500)
 @given(words)
 def test_many_words(typed: list[str]) -> None:
     a_config_or_a_refusal(typed)

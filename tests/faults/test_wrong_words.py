@@ -136,6 +136,7 @@ UNREAD = {  # of one command, all told at once
     "+split_seed=3": "split_seed is there already",
     "++augment=flip": "augment is there already: type augment=flip, without +",
     "~nope": "nope is no key",
+    "~arm=0": "~arm=0 takes away what other keys refer to: leave it out",
     "~temperature=4": "~temperature=4 takes away what other keys refer to: leave it out",
     "temperature=3=4": "type 'temperature=\"3=4\"'",
     "runs_dir=expérience": "type 'runs_dir=\"expérience\"'",
