@@ -27,7 +27,7 @@ test: check  ## lint, types and the default tests
 
 test-all: check  ## the same with the slow tests
 	$(BIN)/pytest -n auto --dist loadfile
-	$(BIN)/pytest -m slow  # one at a time: some measure time and memory
+	$(BIN)/pytest -m slow -n 2 --dist loadfile  # no more than two at a time: some measure time and memory
 
 peers: $(STAMP)  ## torchdistill in .venv-peers/, for benchmarks/speed.py (its torchvision would break .venv)
 	test -x .venv-peers/bin/python || $(BIN)/python -m venv .venv-peers
