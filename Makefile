@@ -1,6 +1,7 @@
 # `make run` and `make test` do everything on a fresh machine: they need Python 3.11-3.13 and make, nothing else.
 BIN := .venv/bin
 STAMP := .venv/.installed
+# files are compiled once, and not by every process of a test
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help setup run check fast test test-all peers results clean

@@ -36,6 +36,11 @@ def canvas(width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
     return picture, ImageDraw.Draw(picture)
 
 
+def brightest(images: Tensor) -> float:
+    """What is white in pictures of a set of uint8 images, by its first ones: digits have 16 levels."""
+    return max(float(images[:256].max()), 1.0)
+
+
 def tile(image: Tensor, white: float, side: int = TILE) -> Image.Image:
     """A uint8 image (1 or 3 channels, H, W), as large as a tile."""
     pixels = (image.float() * (255 / white)).clamp(0, 255).byte().cpu().permute(1, 2, 0).numpy()

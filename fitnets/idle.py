@@ -56,17 +56,12 @@ def _stands_in(key: str, config: Config, runs: Sequence[Run]) -> bool:
 def _decides(key: str, command: Command, runs: Sequence[Run]) -> bool:
     """Whether the command would name other runs with another value there, or other values below it."""
     below = _values(key, value_at(command.config.resolved, key))
-    options = {each: value for each, value in below.items() if not each.endswith("_target_")}
-    for others in (options, below):  # other code takes longer to look at
-        try:
-            planned = plan(
-                command.config.changed({each: _another(value) for each, value in others.items()}), command.arm
-            )
-        except Exception:  # what cannot be planned otherwise decides something
-            return True
-        if {run.fingerprint for run in planned} != {run.fingerprint for run in runs}:
-            return True
-    return not below
+    others = {each: _another(value) for each, value in below.items()}
+    try:
+        planned = plan(command.config.changed(others), command.arm)
+    except Exception:  # what cannot be planned otherwise decides something
+        return True
+    return not below or {run.fingerprint for run in planned} != {run.fingerprint for run in runs}
 
 
 def _values(key: str, value: Any) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from fitnets.commands import Command
+from fitnets.commands import Command, loader
 from fitnets.config import ConfigError
 from fitnets.config.rules import problem_with_runs_dir
 from fitnets.ending import StageError, Stopped, in_a_line
@@ -126,10 +126,9 @@ def refusal(config: Any) -> str | None:
 def expanded(words: list[str]) -> list[list[str]]:
     """The jobs of a sweep, each as the words of its command, in the order in which Hydra numbers them."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    parser = OverridesParser.create(config_loader=loader())
     return BasicSweeper.split_arguments(parser.parse_overrides(words), None)[0]
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import nn
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from fitnets.drawing import brightest, tile
 from fitnets.training import cost, pictures
 from fitnets.training.figures import (
     BINS,
@@ -149,6 +150,11 @@ def test_where_several_processes_have_tested_the_missing_answers_are_computed(co
     stage.answered = [(logits[::2], labels[::2], teacher[::2])]
     for computed, left in zip(answers_on_test(stage), whole, strict=True):
         assert torch.allclose(computed, left)
+
+
+def test_pictures_that_are_black_can_be_drawn() -> None:
+    images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+    assert tile(images[0], brightest(images)).getextrema() == ((0, 0),) * 3
 
 
 @pytest.mark.parametrize("channels", [1, 3])

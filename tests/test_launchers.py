@@ -6,9 +6,9 @@ from pathlib import Path
 import hydra
 import pytest
 import yaml
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
+from fitnets.commands import loader
 from fitnets.config import ConfigError
 from fitnets.sweep import EXTRAS, ONE_PROCESS, shares, with_share
 from fitnets.training.engine import devices_of
@@ -20,8 +20,7 @@ LAUNCHERS = sorted(path.stem for path in (ROOT / "conf" / "hydra" / "launcher").
 
 def with_hydra(word: str) -> DictConfig:
     """The config of a command, with Hydra's own part of it."""
-    if not GlobalHydra.instance().is_initialized():
-        hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3")
+    loader()
     return hydra.compose("config", [word], return_hydra_config=True)
 
 

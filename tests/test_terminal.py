@@ -39,9 +39,10 @@ REGRESSOR = {
 }
 
 
-@pytest.mark.parametrize(
-    ("update", "epoch"), one_in(2, [(20, 2), (36, 3)])
-)  # 18 updates an epoch: in the second, and at its end
+STOPPED = [(20, 2), (36, 3)]  # 18 updates an epoch: in the second, and at its end
+
+
+@pytest.mark.parametrize(("update", "epoch"), one_in(2, STOPPED))
 def test_the_plan_names_the_epoch_at_which_training_then_goes_on(small, capsys, update: int, epoch: int) -> None:
     cfg = small("stage=hint", "epochs.teacher=1", "epochs.hint=4", "trainer.checkpoint_seconds=0")
     runs_dir = Path(cfg["runs_dir"])

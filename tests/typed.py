@@ -94,3 +94,9 @@ def each_typed(commands: list[list[str]], cwd: Path, answers: Path) -> list[Answ
         out, err = ((answers / f"{number}.{name}").read_text() for name in ("out", "err"))
         found.append(Answer(words, code, out, err, set(imported)))
     return found
+
+
+def alive(session: int) -> list[str]:
+    """The states of a session's processes, but for those that only wait for a parent to see that they ended."""
+    found = subprocess.run(["ps", "-o", "stat=", "-g", str(session)], capture_output=True, text=True)
+    return [state for state in found.stdout.split() if not state.startswith("Z")]

@@ -5,7 +5,7 @@ from pathlib import Path
 from torch import Tensor
 
 from fitnets.data.module import DataModule
-from fitnets.drawing import INK, canvas, drawable, fitting, font, tile
+from fitnets.drawing import INK, brightest, canvas, drawable, fitting, font, tile
 
 IMAGES = 6  # of each kind and class
 CLASSES = 20  # rows at the most
@@ -14,7 +14,7 @@ SIDE, GAP, TOP, WRONG = 56, 6, 56, "#d1242f"
 
 def easiest_and_hardest(data: DataModule, difficulty: Tensor, name: str, path: Path) -> None:
     """A row for each class (by the given labels): its easiest images, then its hardest; wrong labels are framed."""
-    white = float(data.images.images[:256].max())  # the brightest value: digits have 16 levels
+    white = brightest(data.images.images)
     labels, clean = data.given_labels[data.train_index], data.images.labels.cpu()
     names = [fitting(each, 160) for each in drawable(data.images.class_names[:CLASSES])]
     left, step = 2 * GAP + max(int(font().getlength(each)) for each in names), SIDE + GAP

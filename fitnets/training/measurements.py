@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fitnets.data.module import EVAL_BATCH, Batch, DataModule
-from fitnets.drawing import drawable
+from fitnets.drawing import brightest, drawable
 from fitnets.losses.objective import Outputs
 from fitnets.models.layers import Tap, eval_mode
 from fitnets.training import cost, pictures
@@ -109,7 +109,7 @@ def on_the_test_part(stage: Any, test: Mapping[str, float]) -> dict[str, Any]:
 def pictures_of(stage: Any, media: Path, details: Mapping[str, Any]) -> dict[str, Any]:
     """Draw what the stage predicts of the teacher's hint and what it answers on the test part, where it does."""
     data: DataModule = stage.inputs.data
-    white = float(data.images.images[:256].max())  # the brightest value: digits have 16 levels
+    white = brightest(data.images.images)
     index = data.val_index[:PICTURED]
     with torch.no_grad(), eval_mode(stage):
         maps = stage.hint_maps(data.val_batch(index).x)

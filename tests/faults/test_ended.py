@@ -18,7 +18,7 @@ from fitnets.files import StorageError
 from fitnets.plan import plan
 from fitnets.store import folder_of
 from tests.conftest import ROOT, SMALL, composed, go, quick
-from tests.typed import ENV
+from tests.typed import ENV, alive
 
 LONG = ["stage=backprop", "epochs.hint=1", "epochs.kd=500", *SMALL[:3], "trainer=cpu", "trainer.threads=1"]
 
@@ -58,10 +58,7 @@ def test_so_it_does_where_jobs_run_side_by_side(tmp_path: Path, group: bool) -> 
     told, _ = process.communicate(timeout=60)
     assert process.returncode == (130 if group else 143) and "Traceback" not in told
     time.sleep(2)
-    states = subprocess.run(
-        ["ps", "-o", "stat=", "-g", str(process.pid)], capture_output=True, text=True
-    ).stdout.split()
-    assert all(state.startswith("Z") for state in states), "none is left but for a parent to see"
+    assert not alive(process.pid), "none is left but for a parent to see"
 
 
 def test_a_second_signal_ends_the_process_where_it_is() -> None:

@@ -15,7 +15,7 @@ from fitnets.files import locked
 from fitnets.plan import plan
 from fitnets.store import folder_of, read_result
 from tests.conftest import ROOT, SMALL, go
-from tests.typed import ENV
+from tests.typed import ENV, alive
 
 SHORT = [*SMALL[:3], "epochs.teacher=3", "epochs.hint=1", "epochs.kd=2", "trainer=cpu", "trainer.threads=1"]
 
@@ -75,10 +75,7 @@ def test_a_killed_rank_ends_the_others_with_the_reason(tmp_path: Path, rank: int
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 1 and time.monotonic() - began < 60 and "Traceback" not in out
     assert f"process {rank + 1} of 2 was ended by SIGKILL" in out
-    states = subprocess.run(
-        ["ps", "-o", "stat=", "-g", str(process.pid)], capture_output=True, text=True
-    ).stdout.split()
-    assert all(state.startswith("Z") for state in states), "none is left but for a parent to see"
+    assert not alive(process.pid), "none is left but for a parent to see"
 
 
 def test_a_logger_that_fails_in_the_middle_stops_no_training(small, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
